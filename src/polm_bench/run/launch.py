@@ -1,0 +1,29 @@
+"""Where and how stages run; nothing here is part of a result's identity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from polm_bench.graph import FORBID
+
+
+@dataclass(frozen=True, config=FORBID)
+class Launch:
+    """One process on one device."""
+
+    name: str
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    threads: int | None = Field(default=None, ge=1)  # of PyTorch on a CPU; null takes what PyTorch takes
+    micro_batch: int = Field(default=64, ge=1)  # rows in one forward pass at most; split over gradient accumulation
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_seconds: float = Field(default=60, gt=0)  # between two checkpoints inside a training stage
+
+    def resolved_device(self) -> str:
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,185 @@
+"""One training run for all trainers: the budget's end, checkpoints, curves, divergence."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from polm_bench.budget import Spend
+from polm_bench.errors import Diverged
+from polm_bench.trainers.base import ScheduledTrainer
+from polm_bench.trainers.optim import Optim
+from polm_bench.trainers.schedule import Schedule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MARK = "complete.json"  # in a checkpoint's folder: it was written to its end
+POINTS = 50  # points of a training curve
+
+
+class Cost(NamedTuple):
+    """What one row takes when it is trained on once."""
+
+    tokens: Sequence[int]
+    flops: Sequence[float]
+
+    def in_unit(self, unit: str) -> Sequence[float]:
+        return self.flops if unit == "flops" else self.tokens
+
+
+def fit(
+    job: Any,
+    make: Callable[..., ScheduledTrainer],
+    model: PreTrainedModel,
+    rows: Sequence[dict[str, Any]],
+    cost: Cost,
+    plan: Schedule,
+    spend: Spend,
+    optim: Optim,
+    seed: int,
+) -> None:
+    """Train `model` in place along `plan`, from the last whole checkpoint in the job's scratch folder if there is one.
+
+    Raises Diverged when a loss or a weight is no longer finite.
+    """
+    watch = Watch(job, plan, cost, spend)
+    trainer = make(model=model, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch])
+    if spend.unit == "seconds":
+        trainer.create_scheduler = _by_the_clock(trainer, watch, optim)  # type: ignore[method-assign]
+    trainer.remove_callback(_printer())
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=watch.resume())
+    device_seconds = time.monotonic() - started
+    if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
+        raise Diverged("the trained weights are not finite")
+    steps = trainer.state.global_step
+    job.ledger.add(
+        tokens_trained=plan.amount(cost.tokens, steps),
+        flops=plan.amount(cost.flops, steps),
+        device_seconds=device_seconds + job.spent_before(),
+    )
+    job.ledger.note(
+        steps=steps,
+        asked={spend.unit: spend.amount},
+        trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        total_params=sum(p.numel() for p in model.parameters()),
+    )
+    model.eval()
+
+
+def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArguments:
+    cpu = job.device == "cpu"
+    return TrainingArguments(
+        output_dir=str(job.scratch),
+        max_steps=plan.steps,
+        per_device_train_batch_size=len(plan.micro_batches[0]),
+        gradient_accumulation_steps=plan.accumulation,
+        learning_rate=optim.lr,
+        lr_scheduler_type=optim.schedule,
+        warmup_steps=optim.warmup,  # below 1 it is a share
+        weight_decay=optim.weight_decay,
+        adam_beta2=optim.beta2,
+        max_grad_norm=optim.clip,
+        use_cpu=cpu,
+        bf16=not cpu and torch.cuda.is_bf16_supported(),
+        gradient_checkpointing=False,
+        logging_steps=max(1, plan.steps // POINTS),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # Watch asks for checkpoints, by the clock
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+class Watch(TrainerCallback):
+    """Follows a training run: progress, curve, checkpoints by the clock, the end of a budget in seconds."""
+
+    def __init__(self, job: Any, plan: Schedule, cost: Cost, spend: Spend) -> None:
+        self.job, self.plan, self.spend = job, plan, spend
+        per_batch = np.array([sum(cost.tokens[row] for row in batch) for batch in plan.micro_batches])
+        self.tokens = np.cumsum(per_batch)[plan.accumulation - 1 :: plan.accumulation]
+        self.started = self.saved = time.monotonic()
+        self.before = 0.0
+
+    def resume(self) -> str | None:
+        """Folder of the last whole checkpoint; the curve and the time spent so far come back with it."""
+        whole = sorted(self.job.scratch.glob(f"checkpoint-*/{MARK}"), key=lambda mark: int(mark.parent.name.split("-")[1]))
+        if not whole:
+            return None
+        told = json.loads(whole[-1].read_text())
+        self.before = told["wall_seconds"]
+        self.job.curve_points[:] = told["curve"]
+        (self.job.scratch / "spent.json").write_text(json.dumps({"wall_seconds": self.before}))
+        return str(whole[-1].parent)
+
+    def elapsed(self) -> float:
+        """Seconds of training, those of killed attempts included."""
+        return self.before + time.monotonic() - self.started
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.started = self.saved = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.spend.unit == "seconds":
+            self.job.progress(self.elapsed(), self.spend.amount, "seconds")
+            control.should_training_stop = control.should_training_stop or self.elapsed() >= self.spend.amount
+        else:
+            self.job.progress(state.global_step, self.plan.steps, "steps")
+        if time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds and state.global_step < state.max_steps:
+            control.should_save = True
+            self.saved = time.monotonic()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items() if name not in NOT_CURVES and isinstance(value, int | float)}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at step {state.global_step}")
+        if "loss" in values:
+            self.job.curve(state.global_step, tokens=int(self.tokens[state.global_step - 1]), **values)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / MARK).write_text(json.dumps({"wall_seconds": self.elapsed(), "curve": self.job.curve_points}))
+
+
+NOT_CURVES = {"epoch", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss", "step"}
+
+
+def _by_the_clock(trainer: ScheduledTrainer, watch: Watch, optim: Optim) -> Callable[..., Any]:
+    """Scheduler factory whose progress is the share of the seconds used, as the number of steps is not known."""
+
+    def factor(_step: int) -> float:
+        done = min(1.0, watch.elapsed() / watch.spend.amount)
+        if done < optim.warmup:
+            return done / optim.warmup
+        rest = (done - optim.warmup) / (1 - optim.warmup)
+        shapes = {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant_with_warmup": 1.0}
+        return shapes[optim.schedule]
+
+    def create(num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or trainer.optimizer, factor)
+        return trainer.lr_scheduler
+
+    return create
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
