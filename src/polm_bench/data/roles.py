@@ -27,11 +27,21 @@ class Field(NamedTuple):
 ROLES: dict[str, tuple[Field, ...]] = {
     "corpus": (Field("text", "text"),),
     "sft": (Field("prompt", "prompt"), Field("completion", "text")),
-    "preference": (Field("prompt", "prompt"), Field("chosen", "text"), Field("rejected", "text"), Field("margin", "number", required=False)),
+    "preference": (
+        Field("prompt", "prompt"),
+        Field("chosen", "text"),
+        Field("rejected", "text"),
+        Field("margin", "number", required=False),
+    ),
     "ranking": (Field("prompt", "prompt"), Field("responses", "texts"), Field("scores", "numbers")),
     "unpaired": (Field("prompt", "prompt"), Field("completion", "text"), Field("label", "bool")),
     "prompts": (Field("prompt", "prompt"),),
-    "verifiable": (Field("prompt", "prompt"), Field("answer", "text"), Field("checker", "text"), Field("spec", "mapping", required=False)),
+    "verifiable": (
+        Field("prompt", "prompt"),
+        Field("answer", "text"),
+        Field("checker", "text"),
+        Field("spec", "mapping", required=False),
+    ),
     "domains": (Field("domain", "text"), Field("prompt", "prompt"), Field("completion", "text")),
     "facts": (
         Field("prompt", "prompt"),
@@ -46,7 +56,7 @@ ROLES: dict[str, tuple[Field, ...]] = {
 """Columns of each role in the normal form; a prompt is a list of chat messages that ends in a user message."""
 
 
-class Wrong(ValueError):
+class WrongValueError(ValueError):
     """What is wrong with one value; the caller adds where it is."""
 
 
@@ -73,11 +83,13 @@ def check_row(role: str, row: Mapping[str, Any], where: str) -> Row:
         if value is None:
             if field.required:
                 has = ", ".join(map(str, row)) or "none"
-                raise BadData(f"{where}, field '{field.name}': missing; the role '{role}' needs it. Columns here: {has}. Map one with columns.{field.name}=.")
+                raise BadData(
+                    f"{where}, field '{field.name}': missing; the role '{role}' needs it. Columns here: {has}. Map one with columns.{field.name}=."
+                )
             continue
         try:
             normal[field.name] = KINDS[field.kind](value)
-        except Wrong as wrong:
+        except WrongValueError as wrong:
             raise BadData(f"{where}, field '{field.name}': {wrong}.") from None
     _check_together(role, normal, where)
     return normal
@@ -91,10 +103,14 @@ def _check_together(role: str, row: Row, where: str) -> None:
         if len(row["responses"]) < 2:
             raise BadData(f"{where}, field 'responses': {len(row['responses'])} response; a ranking needs at least 2.")
         if len(row["responses"]) != len(row["scores"]):
-            raise BadData(f"{where}, field 'scores': {len(row['scores'])} scores for {len(row['responses'])} responses.")
+            raise BadData(
+                f"{where}, field 'scores': {len(row['scores'])} scores for {len(row['responses'])} responses."
+            )
     for name, text in _answers(row):
         if _repeats(row["prompt"][-1]["content"], text):
-            raise BadData(f"{where}, field '{name}': begins with the prompt; a completion holds only what the assistant says.")
+            raise BadData(
+                f"{where}, field '{name}': begins with the prompt; a completion holds only what the assistant says."
+            )
 
 
 def _answers(row: Row) -> Iterable[tuple[str, str]]:
@@ -116,11 +132,11 @@ def _repeats(prompt: str, completion: str) -> bool:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise Wrong(f"must be text, this is {_kind_of(value)}")
+        raise WrongValueError(f"must be text, this is {_kind_of(value)}")
     if not value.strip():
-        raise Wrong("empty")
+        raise WrongValueError("empty")
     if len(value) > MAX_CHARS:
-        raise Wrong(f"{len(value):,} characters long; at most {MAX_CHARS:,} are allowed")
+        raise WrongValueError(f"{len(value):,} characters long; at most {MAX_CHARS:,} are allowed")
     return value
 
 
@@ -128,49 +144,49 @@ def _prompt(value: Any) -> list[dict[str, str]]:
     if isinstance(value, str):
         return [{"role": "user", "content": _text(value)}]
     if not isinstance(value, list | tuple):
-        raise Wrong(f"must be text or a list of chat messages, this is {_kind_of(value)}")
+        raise WrongValueError(f"must be text or a list of chat messages, this is {_kind_of(value)}")
     if not value:
-        raise Wrong("empty")
+        raise WrongValueError("empty")
     messages = [_message(message, number) for number, message in enumerate(value, 1)]
     if messages[-1]["role"] != "user":
-        raise Wrong(f"must end in a user message, it ends in a message of the {messages[-1]['role']}")
+        raise WrongValueError(f"must end in a user message, it ends in a message of the {messages[-1]['role']}")
     return messages
 
 
 def _message(value: Any, number: int) -> dict[str, str]:
     if not isinstance(value, Mapping) or "role" not in value or "content" not in value:
-        raise Wrong(f"message {number} must have 'role' and 'content'")
+        raise WrongValueError(f"message {number} must have 'role' and 'content'")
     if value["role"] not in SPEAKERS:
-        raise Wrong(f"message {number} has the role '{value['role']}'; there is: {', '.join(SPEAKERS)}")
+        raise WrongValueError(f"message {number} has the role '{value['role']}'; there is: {', '.join(SPEAKERS)}")
     try:
         return {"role": value["role"], "content": _text(value["content"])}
-    except Wrong as wrong:
-        raise Wrong(f"content of message {number}: {wrong}") from None
+    except WrongValueError as wrong:
+        raise WrongValueError(f"content of message {number}: {wrong}") from None
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Wrong(f"must be a number, this is {_kind_of(value)}")
+        raise WrongValueError(f"must be a number, this is {_kind_of(value)}")
     if not math.isfinite(value):
-        raise Wrong(f"must be finite, this is {value}")
+        raise WrongValueError(f"must be finite, this is {value}")
     return float(value)
 
 
 def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Wrong(f"must be true or false, this is {_kind_of(value)}")
+        raise WrongValueError(f"must be true or false, this is {_kind_of(value)}")
     return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise Wrong(f"must be a mapping, this is {_kind_of(value)}")
+        raise WrongValueError(f"must be a mapping, this is {_kind_of(value)}")
     return {str(name): item for name, item in value.items()}
 
 
 def _neighbour(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not {"prompt", "answer"} <= set(value):
-        raise Wrong("must have 'prompt' and 'answer'")
+        raise WrongValueError("must have 'prompt' and 'answer'")
     return {"prompt": _prompt(value["prompt"]), "answer": _text(value["answer"])}
 
 
@@ -179,20 +195,28 @@ def _each(check: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
 
     def check_all(value: Any) -> list[Any]:
         if not isinstance(value, list | tuple):
-            raise Wrong(f"must be a list, this is {_kind_of(value)}")
+            raise WrongValueError(f"must be a list, this is {_kind_of(value)}")
         found = []
         for number, item in enumerate(value, 1):
             try:
                 found.append(check(item))
-            except Wrong as wrong:
-                raise Wrong(f"item {number}: {wrong}") from None
+            except WrongValueError as wrong:
+                raise WrongValueError(f"item {number}: {wrong}") from None
         return found
 
     return check_all
 
 
 def _kind_of(value: Any) -> str:
-    names = {"str": "text", "bool": "true or false", "int": "a whole number", "float": "a number", "list": "a list", "dict": "a mapping", "NoneType": "nothing"}
+    names = {
+        "str": "text",
+        "bool": "true or false",
+        "int": "a whole number",
+        "float": "a number",
+        "list": "a list",
+        "dict": "a mapping",
+        "NoneType": "nothing",
+    }
     return names.get(type(value).__name__, f"a {type(value).__name__}")
 
 
@@ -207,4 +231,4 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "prompts": _each(_prompt),
     "neighbours": _each(_neighbour),
 }
-"""Check of each kind of value: returns it in the normal form or raises Wrong."""
+"""Check of each kind of value: returns it in the normal form or raises WrongValueError."""

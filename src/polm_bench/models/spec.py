@@ -36,7 +36,9 @@ class Model:
     name: str
     path: str
     revision: str | None = None  # hub only; None is the main branch, resolved to a commit and recorded
-    lr_scale: Annotated[float, Field(gt=0)] = 1.0  # factor on every recipe's learning rate, which are the papers' for 7B models
+    lr_scale: Annotated[float, Field(gt=0)] = (
+        1.0  # factor on every recipe's learning rate, which are the papers' for 7B models
+    )
     wheel: Wheel | None = None
     template: str | None = None  # "plain" or a .jinja file; for models without a chat template of their own
     license: str = "unknown"
@@ -85,5 +87,7 @@ def local_folder(path: str) -> Path:
     """The existing folder of a local `path`, absolute."""
     folder = Path(path).expanduser().resolve()
     if not folder.is_dir():
-        raise BadModel(f"model.path={path}: there is no such folder. Give a folder with config.json, *.safetensors and tokenizer.json, or a hub id.")
+        raise BadModel(
+            f"model.path={path}: there is no such folder. Give a folder with config.json, *.safetensors and tokenizer.json, or a hub id."
+        )
     return folder
