@@ -1,0 +1,172 @@
+"""The pair trainer and its objectives against trl's trainers, on the same text, model and optimiser."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback, TrainingArguments
+
+from polm_bench.objectives import DPO, KTO, SimPO
+from polm_bench.trainers.pair import PairCollator, PairTrainer, sequence_logps
+
+pytestmark = pytest.mark.slow  # importing trl takes 12 s
+
+BATCH = 4
+STEPS = 5
+# Seeds. This policy gives the texts more than this reference does, so that KTO's KL estimate is positive.
+POLICY, REFERENCE = 1, 0
+PAIRS = [
+    (f"What is {a} + {b}?", f" It is {a + b}.", f" I think that it is {a * b + 1}, {who}.")
+    for a, b, who in zip(range(1, 21), range(30, 10, -1), ["sir", "madam", "my old friend", "you"] * 5)
+]
+
+
+def model(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=256,
+        pad_token_id=257,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient of the first layer's query matrix at every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.seen.append(model.model.layers[0].self_attn.q_proj.weight.grad.clone())
+
+
+def settings(tmp_path) -> dict:
+    """Arguments given to both trainers."""
+    return {
+        "output_dir": str(tmp_path),
+        "per_device_train_batch_size": BATCH,
+        "max_steps": STEPS,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0,
+        "train_sampling_strategy": "sequential",
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def run(trainer) -> tuple[list[float], list[torch.Tensor]]:
+    """Losses and gradients of the steps."""
+    gradients = Gradients()
+    trainer.add_callback(gradients)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], gradients.seen
+
+
+def ours(tmp_path, tokenizer, objective, texts, labels=None):
+    """`texts`: prompt, first and second completion of each row, in training order."""
+    rows = []
+    for prompt, *completions in texts:
+        start = tokenizer(prompt)["input_ids"]
+        first, second = ([*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in completions)
+        rows.append(
+            {"first": start + first, "first_len": len(first), "second": start + second, "second_len": len(second)}
+        )
+    with torch.no_grad():
+        reference = (
+            sequence_logps(model(seed=REFERENCE), PairCollator(tokenizer.pad_token_id)(rows)).logps.view(2, -1).T
+        )
+    rows = [{**row, "reference": tuple(pair)} for row, pair in zip(rows, reference.tolist())]
+    if labels is not None:
+        rows = [{**row, "label": label} for row, label in zip(rows, labels)]
+    return PairTrainer(
+        model=model(seed=POLICY),
+        args=TrainingArguments(**settings(tmp_path)),
+        rows=rows,
+        batches=[list(range(at, at + BATCH)) for at in range(0, len(rows), BATCH)],
+        objective=objective,
+        pad_id=tokenizer.pad_token_id,
+    )
+
+
+def assert_same(found, expected):
+    assert len(found[0]) == len(expected[0]) == STEPS
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert len({round(loss, 4) for loss in found[0]}) == STEPS, "the losses should differ, or nothing is shown"
+    for mine, theirs in zip(found[1], expected[1], strict=True):
+        assert (mine - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_dpo_follows_trl_step_by_step(tmp_path, tokenizer):
+    from trl import DPOConfig, DPOTrainer
+
+    theirs = DPOTrainer(
+        model=model(seed=POLICY),
+        ref_model=model(seed=REFERENCE),
+        args=DPOConfig(beta=0.1, loss_type="sigmoid", **settings(tmp_path)),
+        train_dataset=Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS]),
+        processing_class=tokenizer,
+    )
+    assert_same(run(ours(tmp_path, tokenizer, DPO(beta=0.1), PAIRS)), run(theirs))
+
+
+def test_simpo_follows_trl_step_by_step(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    theirs = CPOTrainer(
+        model=model(seed=POLICY),
+        args=CPOConfig(loss_type="simpo", cpo_alpha=0.0, beta=2.0, simpo_gamma=1.0, **settings(tmp_path)),
+        train_dataset=Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS]),
+        processing_class=tokenizer,
+    )
+    assert_same(run(ours(tmp_path, tokenizer, SimPO(beta=2.0, gamma=1.0), PAIRS)), run(theirs))
+
+
+def test_kto_follows_trl_step_by_step(tmp_path, tokenizer):
+    from trl import KTOConfig, KTOTrainer
+
+    labels = [i % 3 != 0 for i in range(len(PAIRS))]
+    texts = [(prompt, good if label else bad) for label, (prompt, good, bad) in zip(labels, PAIRS)]
+    theirs = KTOTrainer(
+        model=model(seed=POLICY),
+        ref_model=model(seed=REFERENCE),
+        args=KTOConfig(beta=0.1, desirable_weight=1.0, undesirable_weight=1.5, **settings(tmp_path)),
+        train_dataset=Dataset.from_list(
+            [{"prompt": prompt, "completion": text, "label": label} for label, (prompt, text) in zip(labels, texts)]
+        ),
+        processing_class=tokenizer,
+    )
+    # As in trl, each prompt's mismatched completion is that of the row before it in the batch, going round.
+    before = [at - 1 if at % BATCH else at + BATCH - 1 for at in range(len(texts))]
+    rows = [(prompt, text, texts[at][1]) for (prompt, text), at in zip(texts, before)]
+    objective = KTO(beta=0.1, desirable_weight=1.0, undesirable_weight=1.5)
+    mine = ours(tmp_path, tokenizer, objective, rows, labels)
+    assert_same(run(mine), run(theirs))
+    kl = [entry["kl"] for entry in mine.state.log_history if "kl" in entry]
+    assert kl == pytest.approx([entry["kl"] for entry in theirs.state.log_history if "kl" in entry], rel=1e-5)
+    assert min(kl) > 0, "a reference point of 0 would show nothing"
