@@ -137,6 +137,8 @@ def _text(value: Any) -> str:
         raise WrongValueError("empty")
     if len(value) > MAX_CHARS:
         raise WrongValueError(f"{len(value):,} characters long; at most {MAX_CHARS:,} are allowed")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise WrongValueError("holds half of a surrogate pair, which UTF-8 can't write")
     return value
 
 

@@ -46,6 +46,7 @@ def _write_checkpoint(gguf: Path, wheel: Wheel, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # The loaded tokenizer has other tokens than the GGUF metadata name (eos = bos = <|im_start|>, no pad for SmolLM2): chats would not stop.
     tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token = wheel.eos_token, wheel.bos_token, wheel.pad_token
+    tokenizer.clean_up_tokenization_spaces = False  # it would take spaces out of what a BPE tokenizer decodes
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.bos_token_id, config.pad_token_id = (
             tokenizer.eos_token_id,
