@@ -73,7 +73,7 @@ class Gradients(TrainerCallback):
         self.seen.append(self.model.get_parameter(name).grad.clone())
 
 
-def train(tmp_path, model, rows, batches, objective, accumulation=1, **args):
+def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None, **args):
     """Trains, and gives the trainer and the gradients of its steps."""
     gradients = Gradients(model, [])
     trainer = PairTrainer(
@@ -88,12 +88,11 @@ def train(tmp_path, model, rows, batches, objective, accumulation=1, **args):
             max_grad_norm=0,
             logging_steps=1,
             logging_nan_inf_filter=False,
-            save_strategy="no",
             report_to="none",
             use_cpu=True,
             bf16=False,
             disable_tqdm=True,
-            **args,
+            **{"save_strategy": "no", **args},
         ),
         rows=rows,
         batches=batches,
@@ -101,7 +100,7 @@ def train(tmp_path, model, rows, batches, objective, accumulation=1, **args):
         pad_id=PAD,
         callbacks=[gradients],
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer, gradients.seen
 
 
@@ -215,6 +214,25 @@ def test_kto_takes_its_reference_point_as_a_number(tmp_path):
     assert point > 0
     assert trainer.state.log_history[0]["kl"] == pytest.approx(point, rel=1e-5)
     torch.testing.assert_close(found, fresh.model.layers[0].self_attn.q_proj.weight.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [SimPO(beta=2.0, gamma=0.5), KTO(beta=0.1, desirable_weight=1.0, undesirable_weight=1.5)],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_a_resumed_run_ends_with_the_same_weights_and_curve(tmp_path, objective):
+    rows = with_reference(pair_rows(8), toy_model(seed=1))
+    batches = [[0, 1], [2, 3], [4, 5], [6, 7]] * 2
+    straight, _ = train(
+        tmp_path, toy_model(), rows, batches, objective, accumulation=2, save_strategy="steps", save_steps=2
+    )
+    resumed, _ = train(
+        tmp_path, toy_model(seed=3), rows, batches, objective, accumulation=2, resume=str(tmp_path / "checkpoint-2")
+    )
+    for mine, theirs in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert resumed.state.log_history[:4] == straight.state.log_history[:4]
 
 
 def test_a_lora_policy_trains_only_its_adapter(tmp_path):

@@ -79,7 +79,8 @@ def sequence_logps(model: nn.Module, batch: Batch) -> SequenceLogps:
     """Summed log-probs of the completions of a batch of `PairCollator`, in one forward pass.
 
     Hidden states are cut down to the N positions that predict a completion's token before the output layer sees them, so logits are [N, V]
-    instead of [R, T, V]: with a vocabulary of 49,152 a step took 0.77 of the time and 0.65 of the memory. Log-softmax is taken in float32 or better.
+    instead of [R, T, V]: with a vocabulary of 49,152 a step took 0.77 of the time and 0.65 of the memory. Log-softmax is taken in float32 or better. The router loss
+    of a mixture-of-experts model is not among them.
     """
     mask = batch["completion_mask"]
     predicts = mask.roll(-1, dims=1)  # the prompt is never empty, so nothing wraps round
@@ -119,11 +120,12 @@ class PairTrainer(ScheduledTrainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         """Raises ValueError when a row lacks what the objective reads: `label`, or `reference`."""
-        needed = ["label"] * (objective.role == "unpaired") + ["reference"] * objective.needs_reference
-        for name in needed:
-            if missing := [i for i, row in enumerate(rows) if name not in row]:
+        reads = {"label": objective.role == "unpaired", "reference": objective.needs_reference}
+        for name, needed in reads.items():
+            lacking = [number for number, row in enumerate(rows) if name not in row] if needed else []
+            if lacking:
                 raise ValueError(
-                    f"{type(objective).__name__} reads '{name}', which {len(missing)} rows lack, first row {missing[0]}"
+                    f"{type(objective).__name__} reads '{name}', which {len(lacking)} rows lack, first row {lacking[0]}"
                 )
         super().__init__(
             model=model,
@@ -133,9 +135,8 @@ class PairTrainer(ScheduledTrainer):
             data_collator=PairCollator(pad_id),
             callbacks=list(callbacks),
         )
-        self.model_accepts_loss_kwargs = (
-            True  # compute_loss divides by the rows of the optimiser batch, so Trainer must not divide again
-        )
+        # compute_loss divides by the rows of the optimiser batch; with False, Trainer would divide by the accumulation again.
+        self.model_accepts_loss_kwargs = True
         self.objective = objective
         self.kl: tuple[SequenceLogps, Tensor | None]  # of the optimiser batch that is being trained on
         self.plotted: dict[str, list[Tensor]] = {}
