@@ -61,7 +61,9 @@ class MissingExtra(PolmError):
     """An optional part that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional part that is not installed. Install it: pip install 'polm-bench[{extra}]'.")
+        super().__init__(
+            f"{what} needs an optional part that is not installed. Install it: pip install 'polm-bench[{extra}]'."
+        )
 
 
 class Diverged(ArithmeticError):

@@ -29,7 +29,9 @@ class Adapter:
 
         cls = getattr(peft, self.kind, None)
         if not (isinstance(cls, type) and issubclass(cls, peft.PeftConfig)):
-            raise BadOverride(f"peft has no configuration class '{self.kind}'; it has LoraConfig, IA3Config, VeraConfig and others")
+            raise BadOverride(
+                f"peft has no configuration class '{self.kind}'; it has LoraConfig, IA3Config, VeraConfig and others"
+            )
         wrapped = peft.get_peft_model(model, cls(task_type="CAUSAL_LM", **self.config))
         if not any(weight.requires_grad for weight in wrapped.parameters()):
             raise BadOverride(f"{self.kind} with {dict(self.config)} trains no weight of this model")
@@ -53,7 +55,9 @@ def fold(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         after = folded(input_ids=ids).logits
     scale = adapted.abs().max()
     if not torch.allclose(after, adapted, atol=float(1e-4 * scale), rtol=1e-4):
-        raise ArithmeticError(f"folding the adapter changed the logits by {float((after - adapted).abs().max()):.3g}; serve it unfolded")
+        raise ArithmeticError(
+            f"folding the adapter changed the logits by {float((after - adapted).abs().max()):.3g}; serve it unfolded"
+        )
     if not torch.equal(adapted, before) and torch.equal(after, before):
         raise ArithmeticError("folding the adapter lost it: the folded model is the base")
     return folded

@@ -28,7 +28,9 @@ def encode_completions(tokenizer: PreTrainedTokenizerBase, completions: Sequence
     """Token ids of each answer, with the end token."""
     if not completions:
         return []
-    return [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(completions), add_special_tokens=False)["input_ids"]]
+    return [
+        [*ids, tokenizer.eos_token_id] for ids in tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    ]
 
 
 def join(prompt: list[int], completion: list[int], max_length: int) -> Encoded:

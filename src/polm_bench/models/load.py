@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +23,10 @@ def load_model(folder: Path, dtype: Dtype = "auto", device: str = "cpu") -> PreT
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=resolve_dtype(dtype, device), attn_implementation=fastest_attention(device), use_safetensors=True
+            folder,
+            dtype=resolve_dtype(dtype, device),
+            attn_implementation=fastest_attention(device),
+            use_safetensors=True,
         )
     except OSError as error:
         raise BadModel(f"{folder} holds no model that transformers can load from safetensors: {error}") from error
@@ -40,9 +42,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         raise BadModel(f"{folder} holds no tokenizer that transformers can load: {error}") from error
     if tokenizer.eos_token_id is None:
-        raise BadModel(f"the tokenizer in {folder} has no end token, so an answer could never stop; set eos_token in tokenizer_config.json")
+        raise BadModel(
+            f"the tokenizer in {folder} has no end token, so an answer could never stop; set eos_token in tokenizer_config.json"
+        )
     if tokenizer.chat_template is None:
-        raise BadModel(f"the tokenizer in {folder} has no chat template; give one with model.template=plain or a path to a .jinja file")
+        raise BadModel(
+            f"the tokenizer in {folder} has no chat template; give one with model.template=plain or a path to a .jinja file"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -53,7 +59,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for path in folder.iterdir():
-        os.chmod(path, 0o644)
+        path.chmod(0o644)
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:

@@ -82,7 +82,9 @@ def _on_meta(model: PreTrainedModel) -> PreTrainedModel:
 def _fit(counts: Sequence[int]) -> tuple[float, float, float]:
     import numpy as np
 
-    c, b, a = np.linalg.solve(np.vander(np.array(LENGTHS, dtype=float), 3, increasing=True), np.array(counts, dtype=float))
+    c, b, a = np.linalg.solve(
+        np.vander(np.array(LENGTHS, dtype=float), 3, increasing=True), np.array(counts, dtype=float)
+    )
     return float(round(c)), float(round(b)), float(round(a))
 
 

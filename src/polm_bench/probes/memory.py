@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
@@ -12,10 +13,8 @@ CLEAR = Path("/proc/self/clear_refs")
 
 def reset_peaks(device: str) -> None:
     """Forget earlier peaks, where the system lets a process do so (Linux; CUDA)."""
-    try:
+    with contextlib.suppress(OSError):
         CLEAR.write_text("5")  # resets VmHWM, proc(5)
-    except OSError:
-        pass
     if device.startswith("cuda"):
         import torch
 

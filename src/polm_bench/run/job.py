@@ -22,7 +22,13 @@ class Job:
     """One execution of one stage."""
 
     def __init__(
-        self, out: Path, scratch: Path, inputs: Mapping[str, Path], launch: Launch, device: str, progress: Progress = silent
+        self,
+        out: Path,
+        scratch: Path,
+        inputs: Mapping[str, Path],
+        launch: Launch,
+        device: str,
+        progress: Progress = silent,
     ) -> None:
         self.out = out
         self.scratch = scratch

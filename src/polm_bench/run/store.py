@@ -56,13 +56,15 @@ class Store:
         try:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} can't be read ({error}). Remove the folder {path.parent} and run again.") from error
+            raise StoreError(
+                f"{path} can't be read ({error}). Remove the folder {path.parent} and run again."
+            ) from error
 
     @contextlib.contextmanager
     def lock(self, stage: Stage, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold the stage; calls `waiting` once if another process holds it, then waits for it to finish or die."""
         (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".locks" / stage.folder, "w") as handle:
+        with (self.root / ".locks" / stage.folder).open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -95,7 +97,7 @@ class Store:
         target = self.path(stage)
         if target.exists():  # no manifest in it, or we would not be here
             shutil.rmtree(target)
-        os.rename(partial, target)
+        partial.rename(target)
         _sync(self.root)
         shutil.rmtree(self.scratch(stage), ignore_errors=True)
 
@@ -116,8 +118,8 @@ class Store:
 def describe_file(path: Path) -> dict[str, Any]:
     """Bytes and SHA-256 of a file; of a link, where it leads (what it leads to has its own identity)."""
     if path.is_symlink():
-        return {"link": os.readlink(path)}
-    with open(path, "rb") as handle:
+        return {"link": str(path.readlink())}
+    with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
     return {"bytes": path.stat().st_size, "sha256": digest}
@@ -127,12 +129,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all: beside its place, flushed to disk, then renamed."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with open(beside, "w") as handle:
+        with beside.open("w") as handle:
             json.dump(value, handle, indent=1, ensure_ascii=False, allow_nan=False)
             handle.write("\n")
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -59,7 +59,11 @@ class TrainText(Stage):
 
 
 def _train(
-    stage: TrainSFT | TrainText, job: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, list[int]]]
+    stage: TrainSFT | TrainText,
+    job: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, list[int]]],
 ) -> None:
     from transformers import set_seed
 
@@ -83,7 +87,9 @@ def _train(
     job.ledger.note(served_bytes=weight_bytes(job.out))
 
 
-def completion_rows(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_length: int) -> list[dict[str, list[int]]]:
+def completion_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_length: int
+) -> list[dict[str, list[int]]]:
     """Token rows of prompt and completion; labels are -100 on the prompt."""
     from polm_bench.models.chat import encode_completions, encode_prompts, join
 
@@ -91,7 +97,10 @@ def completion_rows(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any
     answers = encode_completions(tokenizer, [row["completion"] for row in rows])
     joined = [join(prompt, answer, max_length) for prompt, answer in zip(prompts, answers, strict=True)]
     return [
-        {"input_ids": row.ids, "labels": [-100] * (len(row.ids) - row.completion) + row.ids[len(row.ids) - row.completion :]}
+        {
+            "input_ids": row.ids,
+            "labels": [-100] * (len(row.ids) - row.completion) + row.ids[len(row.ids) - row.completion :],
+        }
         for row in joined
     ]
 

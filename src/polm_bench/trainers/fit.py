@@ -52,7 +52,9 @@ def fit(
     Raises Diverged when a loss or a weight is no longer finite.
     """
     watch = Watch(job, plan, cost, spend)
-    trainer = make(model=model, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch])
+    trainer = make(
+        model=model, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch]
+    )
     if spend.unit == "seconds":
         trainer.create_scheduler = _by_the_clock(trainer, watch, optim)  # type: ignore[method-assign]
     trainer.remove_callback(_printer())
@@ -117,7 +119,9 @@ class Watch(TrainerCallback):
 
     def resume(self) -> str | None:
         """Folder of the last whole checkpoint; the curve and the time spent so far come back with it."""
-        whole = sorted(self.job.scratch.glob(f"checkpoint-*/{MARK}"), key=lambda mark: int(mark.parent.name.split("-")[1]))
+        whole = sorted(
+            self.job.scratch.glob(f"checkpoint-*/{MARK}"), key=lambda mark: int(mark.parent.name.split("-")[1])
+        )
         if not whole:
             return None
         told = json.loads(whole[-1].read_text())
@@ -130,7 +134,9 @@ class Watch(TrainerCallback):
         """Seconds of training, those of killed attempts included."""
         return self.before + time.monotonic() - self.started
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.started = self.saved = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -144,9 +150,18 @@ class Watch(TrainerCallback):
             self.saved = time.monotonic()
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items() if name not in NOT_CURVES and isinstance(value, int | float)}
+        values = {
+            name: float(value)
+            for name, value in (logs or {}).items()
+            if name not in NOT_CURVES and isinstance(value, int | float)
+        }
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at step {state.global_step}")
@@ -158,7 +173,15 @@ class Watch(TrainerCallback):
         (folder / MARK).write_text(json.dumps({"wall_seconds": self.elapsed(), "curve": self.job.curve_points}))
 
 
-NOT_CURVES = {"epoch", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss", "step"}
+NOT_CURVES = {
+    "epoch",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "total_flos",
+    "train_loss",
+    "step",
+}
 
 
 def _by_the_clock(trainer: ScheduledTrainer, watch: Watch, optim: Optim) -> Callable[..., Any]:

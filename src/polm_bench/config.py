@@ -1,0 +1,334 @@
+"""The only door to Hydra and OmegaConf: overrides in, planned cells out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from polm_bench.budget import Budget
+from polm_bench.data.source import DataSource
+from polm_bench.errors import BadBudget, BadOverride, PolmError, UnknownName
+from polm_bench.graph import KEY_LENGTH, Stage, identity, ordered
+from polm_bench.models import Model
+from polm_bench.paths import conf_dir
+from polm_bench.recipes import Context, Graph, Recipe
+from polm_bench.run.launch import Launch
+from polm_bench.stages import Evaluate, Suite
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+T = TypeVar("T")
+
+GROUPS = ("model", "data", "suite", "budget", "launch", "track", "recipe")
+IDENTITY = ("recipe", "model", "data", "budget", "suite")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell with its graph; nothing has run yet."""
+
+    names: dict[str, str]  # what was chosen in each group
+    seed: int
+    model: Model
+    data: DataSource
+    budget: Budget
+    suite: Suite
+    launch: Launch
+    track: str
+    recipe: Recipe
+    graph: Graph
+    evaluations: dict[str, Stage]  # rows: base, start (where there is one), self
+    config: dict[str, Any]
+    origins: dict[str, str]
+    overrides: tuple[str, ...]
+
+    @cached_property
+    def record_id(self) -> str:
+        keys = "".join(f"{row}:{stage.key}" for row, stage in sorted(self.evaluations.items()))
+        digest = hashlib.sha256(keys.encode()).hexdigest()[:KEY_LENGTH]
+        return "-".join([*(_slug(self.names[group]) for group in IDENTITY), f"s{self.seed}", digest])
+
+    def stages(self) -> list[Stage]:
+        """All stages, inputs before what reads them."""
+        return ordered(*self.evaluations.values())
+
+    def cell(self) -> dict[str, Any]:
+        """The record's `cell`."""
+        return {
+            **{group: self.names[group] for group in IDENTITY},
+            "seed": self.seed,
+            "config": self.config,
+            "origins": self.origins,
+        }
+
+    def recipe_facts(self) -> dict[str, Any]:
+        """The record's `recipe`."""
+        facts = asdict(self.recipe.meta)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values: the cell, and each stage with its key, identity and inputs."""
+        return {
+            "id": self.record_id,
+            "cell": {**{group: self.names[group] for group in IDENTITY}, "seed": self.seed},
+            "rows": {row: stage.key for row, stage in self.evaluations.items()},
+            "stages": [
+                {
+                    "kind": type(stage).__name__,
+                    "key": stage.key,
+                    "inputs": [i.key for i in stage.inputs],
+                    "identity": identity(stage),
+                }
+                for stage in self.stages()
+            ],
+        }
+
+
+def plan(overrides: Sequence[str]) -> Plan:
+    """The cell that the overrides describe.
+
+    Raises UnknownName, BadOverride, MissingRole, BadData, BadModel, BadBudget.
+    """
+    from hydra import compose, initialize_config_dir
+
+    words = _recipe_with_plus(overrides)
+    with _Translated(words), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = compose("run", overrides=words, return_hydra_config=True)
+    return _plan(composed, composed.hydra.runtime.choices, words)
+
+
+def each_cell(argv: Sequence[str], do: Callable[[Plan], None]) -> None:
+    """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields, in one process.
+
+    Raises what `plan` raises, before the first cell starts where the sweep's overrides don't compose.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    words = _recipe_with_plus(argv)
+
+    def job(composed: DictConfig) -> None:
+        settings = HydraConfig.get()
+        do(_plan(composed, settings.runtime.choices, list(settings.overrides.task)))
+
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["polm-bench", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing and exiting: the messages are ours
+    try:
+        with _Translated(words):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _recipe_with_plus(words: Sequence[str]) -> list[str]:
+    """`recipe=dpo` means `+recipe=dpo`: the group has no default to replace."""
+    return [f"+{word}" if word.startswith("recipe=") else word for word in words]
+
+
+def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
+    from omegaconf import OmegaConf, open_dict
+
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    if "recipe" not in composed:
+        raise BadOverride(f"no recipe chosen. Say which with +recipe=NAME; there is: {', '.join(options('recipe'))}.")
+    config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    if not isinstance(config, dict):
+        raise BadOverride("the configuration is not a mapping")
+    names = {group: str(choices[group]) for group in GROUPS}
+    seed = config["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BadOverride(f"seed={seed}: a seed is a whole number, 0 or more")
+    model = _made(config, "model", Model)
+    data = _made(config, "data", DataSource)
+    budget = _made(config, "budget", Budget)
+    suite = _made(config, "suite", Suite).pinned()
+    recipe = _made(config, "recipe", Recipe)
+    base = model.fetch()
+    context = Context(recipe=names["recipe"], base=base, data=data, budget=budget, seed=seed, lr_scale=model.lr_scale)
+    graph = recipe.plan(context)
+    judged = {"base": base, "start": graph.start, "self": graph.model}
+    return Plan(
+        names=names,
+        seed=seed,
+        model=model,
+        data=data,
+        budget=budget,
+        suite=suite,
+        launch=_made(config, "launch", Launch),
+        track=str(config["track"]["name"]),
+        recipe=recipe,
+        graph=graph,
+        evaluations={row: Evaluate(model=stage, suite=suite) for row, stage in judged.items() if stage is not None},
+        config={str(name): value for name, value in config.items()},
+        origins=dict(_origins(config, names, overrides)),
+        overrides=tuple(overrides),
+    )
+
+
+def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
+    """The value that a group's `_target_` makes; every mistake in it named by its setting."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from pydantic import ValidationError
+
+    try:
+        value = instantiate(config[group], _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ValidationError | PolmError):
+            cause = cause.__cause__
+        if isinstance(cause, PolmError):
+            raise cause from error
+        if isinstance(cause, ValidationError):
+            inner = re.search(r"full_key: (\S+)", str(error))
+            raise _invalid(inner[1] if inner else group, cause) from error
+        raise BadOverride(f"{group}: {str(error).strip()}") from error
+    if not isinstance(value, kind):
+        raise BadOverride(f"{group}: _target_ makes a {type(value).__name__}, not a {kind.__name__}")
+    return value
+
+
+def _invalid(place: str, error: Any) -> PolmError:
+    """The first wrong setting of a pydantic error, by the name the user writes."""
+    first = error.errors()[0]
+    group = place.partition(".")[0]
+    name = ".".join([place, *(str(part) for part in first["loc"])])
+    given = first.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    kind = BadBudget if group == "budget" else BadOverride
+    return kind(
+        f"{name}: {first['msg'].removeprefix('Value error, ')}{shown}. Look at conf/{group}/ for what it takes."
+    )
+
+
+def options(group: str) -> list[str]:
+    """Names of a group's values; those that start with _ are shared bases."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+class _Translated:
+    """Turns Hydra's errors into ours."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        from hydra.errors import HydraException, MissingConfigException
+        from omegaconf.errors import OmegaConfBaseException
+
+        if isinstance(error, PolmError) or error is None:
+            return
+        if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+            group, _, name = str(error.missing_cfg_file).rpartition("/")
+            raise UnknownName(group or "configuration", name, options(group) if group else []) from error
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            raise BadOverride(self._explain(error)) from error
+
+    def _explain(self, error: BaseException) -> str:
+        cause = error.__cause__ or error
+        text = " ".join(f"{error}".split())
+        for word in self.words:
+            name = word.lstrip("+~").partition("=")[0]
+            if f"'{name}'" in text or f"Key '{name.rpartition('.')[2]}'" in f"{text} {cause}":
+                known = set(_settings(self.words))
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+                hint = (
+                    f"Did you mean {' or '.join(near)}?"
+                    if near
+                    else f"Groups: {', '.join(GROUPS)}; see 'polm-bench plan --help'."
+                )
+                return f"'{word}': there is no setting '{name}'. {hint}"
+        return text
+
+
+def _settings(words: Sequence[str]) -> list[str]:
+    """Dotted names of all settings, with the groups that the words choose."""
+    import yaml
+
+    chosen = dict.fromkeys(GROUPS, "nano") | {"launch": "inline", "track": "mlflow", "recipe": "dpo"}
+    for word in words:
+        group, _, name = word.lstrip("+").partition("=")
+        if group in chosen and (conf_dir() / group / f"{name}.yaml").exists():
+            chosen[group] = name
+    found = ["seed", *GROUPS]
+    for group, name in chosen.items():
+        folder = conf_dir() / group
+        for part in _chain(folder, name):
+            found += [f"{group}.{key}" for key in _dotted(yaml.safe_load((folder / f"{part}.yaml").read_text()) or {})]
+    return found
+
+
+def _dotted(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("_target_", "defaults"):
+                yield from _dotted(item, f"{prefix}.{key}" if prefix else str(key))
+    if prefix:
+        yield prefix
+
+
+def _origins(
+    config: Mapping[str, Any], names: Mapping[str, str], overrides: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """For each leaf of the configuration, where its value comes from."""
+    import yaml
+
+    given = {word.lstrip("+").partition("=")[0] for word in overrides}
+    for group, value in config.items():
+        folder = conf_dir() / str(group)
+        sources: list[tuple[str, set[str]]] = []
+        if group in names:
+            order = _chain(folder, names[group])
+            sources = [
+                (f"conf/{group}/{name}.yaml", set(_dotted(yaml.safe_load((folder / f"{name}.yaml").read_text()))))
+                for name in order
+            ]
+        for name in _leaves(value):
+            full = f"{group}.{name}" if name else str(group)
+            if any(full == word or full.startswith(f"{word}.") for word in given - set(names)):
+                yield full, "command line"
+            else:
+                yield full, next((file for file, keys in sources if name in keys), "conf/run.yaml")
+
+
+def _chain(folder: Path, name: str) -> list[str]:
+    """Names of a YAML and the ones it is built on, nearest first."""
+    import yaml
+
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        return []
+    defaults = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
+    return [
+        name,
+        *(up for parent in defaults if isinstance(parent, str) and parent != "_self_" for up in _chain(folder, parent)),
+    ]
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            if key != "_target_":
+                yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix
+
+
+def _slug(name: str) -> str:
+    return name.replace("-", "_").replace("/", "_")

@@ -1,0 +1,36 @@
+"""How fast a model answers: prefill and decode speed on one fixed load."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from polm_bench.probes.memory import peak_host_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ROWS, PROMPT, NEW = 8, 128, 16
+
+
+def measure(model: PreTrainedModel) -> dict[str, float]:
+    """Tokens per second of reading 8 prompts of 128 tokens at once and of writing 16 tokens to each; one run, after a warm-up."""
+    import torch
+
+    ids = torch.arange(ROWS * PROMPT, device=model.device).reshape(ROWS, PROMPT) % model.config.vocab_size
+    with torch.inference_mode():
+        model(input_ids=ids[:, :8], use_cache=False)
+        started = time.perf_counter()
+        cache = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+        token = cache.logits[:, -1:].argmax(-1)
+        read = time.perf_counter()
+        for _ in range(NEW):
+            cache = model(input_ids=token, past_key_values=cache.past_key_values, use_cache=True)
+            token = cache.logits[:, -1:].argmax(-1)
+        token.cpu()
+        done = time.perf_counter()
+    return {
+        "prefill_tokens_per_second": round(ROWS * PROMPT / (read - started), 1),
+        "decode_tokens_per_second": round(ROWS * NEW / (done - read), 1),
+        "serve_peak_bytes": peak_host_bytes(),
+    }

@@ -1,0 +1,94 @@
+"""What a recipe is given, and what every recipe has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from polm_bench.budget import Budget
+from polm_bench.data.source import DataSource, Rows
+from polm_bench.errors import MissingRole
+from polm_bench.graph import FORBID, Stage
+from polm_bench.models.adapter import Adapter
+from polm_bench.stages import TrainSFT
+from polm_bench.trainers.optim import Optim
+
+
+@dataclass(frozen=True, config=FORBID)
+class Claim:
+    """What the paper says the method does to its own number."""
+
+    metric: str  # task/metric of the suite, or a cost
+    against: str  # the row it is read against: base, start, or a recipe
+    kind: Literal["gain", "keep"]  # gain: better; keep: no worse by more than the margin while something is saved
+    source: str
+
+
+@dataclass(frozen=True, config=FORBID)
+class Meta:
+    """What is known of a method: read by `ls`, `show`, tables and tags."""
+
+    title: str
+    paradigm: Literal["baseline", "fine_tuning", "alignment", "reasoning", "efficiency", "integration"]
+    family: str
+    paper: str
+    survey: tuple[str, ...]  # keys of the survey's catalogue that the recipe covers
+    axes: Mapping[str, Mapping[str, str]]  # "survey": as printed there, "ours": where we differ
+    claim: Claim | None
+    cost: str  # class of the cost, for a reader
+
+
+@dataclass(frozen=True, config=FORBID)
+class Context:
+    """A recipe's surroundings: everything but the suite, which it never sees."""
+
+    recipe: str
+    base: Stage
+    data: DataSource
+    budget: Budget
+    seed: int
+    lr_scale: float
+
+    def rows(self, role: str) -> Rows:
+        """Rows of a role. Raises MissingRole when the data does not have it."""
+        if role not in self.data.roles():
+            raise MissingRole(self.recipe, role, self.data.name, self.data.roles())
+        return self.data.role(role)
+
+    def scaled(self, optim: Optim) -> Optim:
+        """The recipe's optimiser at this model's learning rate."""
+        return dataclasses.replace(optim, lr=optim.lr * self.lr_scale)
+
+
+@dataclass(frozen=True, config=FORBID)
+class Graph:
+    """What a recipe plans: the model that is judged, and the one it started from where that is not the base."""
+
+    model: Stage
+    start: Stage | None = None
+
+
+@dataclass(frozen=True, config=FORBID)
+class Recipe:
+    """A method: a shape and its numbers."""
+
+    meta: Meta
+
+    def plan(self, ctx: Context) -> Graph:
+        """From a cell to a graph. Raises MissingRole."""
+        raise TypeError(f"{type(self).__name__} does not say what it plans")
+
+
+def sft(ctx: Context, share: float, optim: Optim, adapter: Adapter | None = None) -> TrainSFT:
+    """Fine-tuning on the role `sft` with a share of the budget."""
+    return TrainSFT(
+        init=ctx.base,
+        data=ctx.rows("sft"),
+        spend=ctx.budget.part(share),
+        optim=ctx.scaled(optim),
+        seed=ctx.seed,
+        adapter=adapter,
+    )

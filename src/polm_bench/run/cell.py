@@ -1,0 +1,92 @@
+"""One cell from plan to record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polm_bench.run import provenance, record
+from polm_bench.run.store import Store
+
+if TYPE_CHECKING:
+    from polm_bench.config import Plan
+    from polm_bench.run.execute import Reporter
+
+
+def store_of(home: Path) -> Store:
+    return Store(home / "store")
+
+
+def records_of(home: Path) -> Path:
+    return home / "records"
+
+
+def finished(plan: Plan, home: Path) -> Path | None:
+    """The record of an identical cell that ended well, if there is one."""
+    path = records_of(home) / f"{plan.record_id}.json"
+    try:
+        return path if json.loads(path.read_text())["status"] == "ok" else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
+    """Run what the store lacks and write the record; returns its path. A cell that is done already is not touched.
+
+    Raises PolmError for the user's mistakes, before anything is started where that can be known.
+    """
+    if path := finished(plan, home):
+        return path
+    _quiet()
+    from polm_bench.run.execute import execute
+
+    store = store_of(home)
+    store.prepare()
+    plan.data.prepare()
+    started = _now()
+    outcomes = execute(list(plan.evaluations.values()), store, plan.launch, reporter, plan.record_id)
+    made = record.build(
+        plan.record_id,
+        plan.cell(),
+        plan.recipe_facts(),
+        plan.graph.model,
+        plan.evaluations,
+        outcomes,
+        store,
+        _provenance(plan, started),
+    )
+    return record.write(made, plan.evaluations, store, records_of(home))
+
+
+def _quiet() -> None:
+    """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
+    quiet = {
+        "TQDM_DISABLE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+
+
+def _provenance(plan: Plan, started: str) -> dict[str, Any]:
+    return {
+        "versions": provenance.versions(),
+        "git": provenance.git(),
+        "model": plan.model.describe(),
+        "data": plan.data.describe(),
+        "machine": provenance.machine(),
+        "threads": provenance.threads(),
+        "command": shlex.join(["polm-bench", "run", *plan.overrides]),
+        "started": started,
+        "finished": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,166 @@
+"""Run the stages that a store lacks, each once, and say how each ended."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from polm_bench.errors import Diverged, PolmError
+from polm_bench.graph import Stage, identity, ordered
+from polm_bench.probes.memory import peak_device_bytes, peak_host_bytes, reset_peaks
+from polm_bench.run.job import Job
+from polm_bench.run.launch import Launch
+from polm_bench.run.store import Store
+
+Status = Literal["ok", "failed", "oom", "diverged", "timeout"]
+
+log = logging.getLogger("polm_bench")
+
+
+class Reporter(Protocol):
+    """Who is told how the work goes."""
+
+    def begin(self, stage: Stage, number: int, total: int) -> None: ...
+
+    def waiting(self, stage: Stage) -> None: ...
+
+    def progress(self, done: float, total: float, what: str) -> None: ...
+
+    def end(self, stage: Stage, seconds: float, status: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one stage ended; `shared` means that the store had it, made for another cell."""
+
+    stage: Stage
+    status: Status
+    shared: bool
+    ledger: dict[str, Any]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    reason: str | None = None
+
+
+def missing(goals: Sequence[Stage], store: Store) -> list[Stage]:
+    """Stages to run so that the store has the goals, in order; what only finished stages need is not run again."""
+    wanted: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.key in wanted or store.has(stage):
+            return
+        wanted[stage.key] = stage
+        for parent in stage.inputs:
+            visit(parent)
+
+    for goal in goals:
+        visit(goal)
+    return [stage for stage in ordered(*goals) if stage.key in wanted]
+
+
+def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Reporter, owner: str) -> list[Outcome]:
+    """Outcomes of all stages of the graph in order, up to the first that fails.
+
+    `owner` names the cell a stage is made for. Raises PolmError for the user's mistakes and a store that can't be written.
+    """
+    todo = {stage.key for stage in missing(goals, store)}
+    if todo:
+        store.prepare()
+    outcomes: list[Outcome] = []
+    number = 0
+    for stage in ordered(*goals):
+        if stage.key in todo:
+            number += 1
+            reporter.begin(stage, number, len(todo))
+            started = time.monotonic()
+            outcome = _run_once(stage, store, launch, reporter, owner)
+            reporter.end(stage, time.monotonic() - started, outcome.status)
+            outcomes.append(outcome)
+            if outcome.status != "ok":
+                break
+        elif store.has(stage):
+            outcomes.append(_found(stage, store, owner))
+    return outcomes
+
+
+def _run_once(stage: Stage, store: Store, launch: Launch, reporter: Reporter, owner: str) -> Outcome:
+    """Run under the stage's lock, unless another process has made it while we waited."""
+    with store.lock(stage, lambda: reporter.waiting(stage)):
+        if store.has(stage):
+            return _found(stage, store, owner)
+        scratch = store.scratch(stage)
+        scratch.mkdir(parents=True, exist_ok=True)
+        with store.writing(stage) as partial:
+            job = _job(stage, store, launch, reporter, partial, scratch)
+            reset_peaks(job.device)
+            started = time.monotonic()
+            try:
+                stage.run(job)
+            except PolmError:
+                raise
+            except Exception as error:  # every other failure is a result of the cell
+                _spend(job, started)
+                status = classify(error)
+                log.debug("stage %s", stage.folder, exc_info=error)
+                if status == "diverged":
+                    shutil.rmtree(scratch, ignore_errors=True)  # its checkpoints lead to the same end
+                return Outcome(
+                    stage, status, False, job.ledger.to_dict(), job.curve_points, f"{type(error).__name__}: {error}"
+                )
+            _spend(job, started)
+            store.commit(stage, partial, _manifest(stage, job, owner))
+    return _found(stage, store, owner)
+
+
+def _job(stage: Stage, store: Store, launch: Launch, reporter: Reporter, out: Path, scratch: Path) -> Job:
+    if launch.threads:
+        import torch
+
+        torch.set_num_threads(launch.threads)
+    paths = {parent.key: store.path(parent) for parent in stage.inputs}
+    return Job(out, scratch, paths, launch, launch.resolved_device(), reporter.progress)
+
+
+def _spend(job: Job, started: float) -> None:
+    job.ledger.add(wall_seconds=time.monotonic() - started + job.spent_before())
+    job.ledger.peak(peak_host_bytes=peak_host_bytes(), peak_device_bytes=peak_device_bytes(job.device))
+
+
+def _manifest(stage: Stage, job: Job, owner: str) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "key": stage.key,
+        "kind": type(stage).__name__,
+        "identity": identity(stage),
+        "owner": owner,
+        "ledger": job.ledger.to_dict(),
+        "curve": job.curve_points,
+    }
+
+
+def _found(stage: Stage, store: Store, owner: str) -> Outcome:
+    told = store.manifest(stage)
+    return Outcome(stage, "ok", told["owner"] != owner, told["ledger"], told["curve"])
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def classify(error: BaseException) -> Status:
+    """Which of the record's statuses an exception of a stage means."""
+    text = str(error).lower()
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in text for words in OUT_OF_MEMORY)
+    ):
+        return "oom"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "failed"

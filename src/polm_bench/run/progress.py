@@ -1,0 +1,88 @@
+"""Progress on stderr: a bar on a terminal, a plain line now and then otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from polm_bench.graph import Stage
+
+PLAIN_SECONDS = 15  # between two plain lines of one stage
+
+
+def label(stage: Stage) -> str:
+    """Name of a stage as a person reads it."""
+    return f"{type(stage).__name__} {stage.key}"
+
+
+class PlainReporter:
+    """Lines for logs."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self.name = ""
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def begin(self, stage: Stage, number: int, total: int) -> None:
+        self.name, self.last = label(stage), time.monotonic()
+        self.say(f"[{number}/{total}] {self.name} ...")
+
+    def waiting(self, stage: Stage) -> None:
+        self.say(f"      {label(stage)}: another process is at it; waiting for it")
+
+    def progress(self, done: float, total: float, what: str) -> None:
+        if time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
+            self.say(f"      {self.name}: {done:.0f}{f' of {total:.0f}' if total else ''} {what}")
+
+    def end(self, stage: Stage, seconds: float, status: str) -> None:
+        self.say(f"      {label(stage)}: {'done' if status == 'ok' else status} in {seconds:.1f} s")
+
+    def close(self) -> None:
+        """Nothing to put away."""
+
+
+class BarReporter:
+    """A bar for the running stage, a line for each finished one."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self.bars.start()
+        self.task: Any = None
+
+    def begin(self, stage: Stage, number: int, total: int) -> None:
+        self.task = self.bars.add_task(f"[{number}/{total}] {label(stage)}", total=None, count="")
+
+    def waiting(self, stage: Stage) -> None:
+        self.bars.update(self.task, count="another process is at it; waiting")
+
+    def progress(self, done: float, total: float, what: str) -> None:
+        count = f"{done:.0f}{f' of {total:.0f}' if total else ''} {what}"
+        self.bars.update(self.task, completed=done, total=total or None, count=count)
+
+    def end(self, stage: Stage, seconds: float, status: str) -> None:
+        self.bars.remove_task(self.task)
+        mark = "[green]done[/]" if status == "ok" else f"[red]{status}[/]"
+        self.bars.console.print(f"  {mark} {label(stage)} in {seconds:.1f} s", highlight=False)
+
+    def close(self) -> None:
+        self.bars.stop()
+
+
+def reporter() -> PlainReporter | BarReporter:
+    """The one that suits where stderr goes."""
+    return BarReporter() if sys.stderr.isatty() else PlainReporter()

@@ -1,0 +1,109 @@
+"""The record of a cell: one JSON, and the items of its evaluations beside it, shared by content."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polm_bench.graph import Stage, ordered
+from polm_bench.run.execute import Outcome, Status
+from polm_bench.run.ledger import total
+from polm_bench.run.store import Store, write_json
+
+SCHEMA = 1
+SERVING = [
+    "evaluation_seconds",
+    "load_seconds",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
+    "serve_peak_bytes",
+    "tokens_per_answer",
+    "served_bytes",
+    "total_params",
+]
+
+
+def build(
+    record_id: str,
+    cell: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    model: Stage,
+    evaluations: Mapping[str, Stage],
+    outcomes: Sequence[Outcome],
+    store: Store,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A record, whole also for a cell that failed: it then has what was spent and no scores.
+
+    `model` is the model that is judged, `evaluations` maps the rows self, base and start to the stages that judge them.
+    """
+    failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
+    status: Status = failed.status if failed else "ok"
+    return {
+        "schema": SCHEMA,
+        "id": record_id,
+        "cell": dict(cell),
+        "recipe": dict(recipe),
+        "status": status,
+        "reason": failed.reason if failed else None,
+        "stages": [_stage(outcome) for outcome in outcomes],
+        "rows": {row: stage.key for row, stage in evaluations.items()},
+        "scores": []
+        if failed
+        else [score for row, stage in evaluations.items() for score in _scores(row, store.path(stage))],
+        "items": {} if failed else {row: f"items/{stage.key}.parquet" for row, stage in evaluations.items()},
+        "curves": [
+            {"stage": outcome.stage.key, "kind": type(outcome.stage).__name__, "points": outcome.curve}
+            for outcome in outcomes
+            if outcome.curve
+        ],
+        "cost": _cost(model, evaluations["self"], outcomes),
+        "provenance": dict(provenance),
+    }
+
+
+def write(record: Mapping[str, Any], evaluations: Mapping[str, Stage], store: Store, folder: Path) -> Path:
+    """Write items first and the record last; what is there is whole at any moment."""
+    (folder / "items").mkdir(parents=True, exist_ok=True)
+    for row, name in record["items"].items():
+        target = folder / name
+        if not target.exists():
+            beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+            shutil.copyfile(store.path(evaluations[row]) / "items.parquet", beside)
+            beside.replace(target)
+    path = folder / f"{record['id']}.json"
+    write_json(path, record)
+    return path
+
+
+def _stage(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "key": outcome.stage.key,
+        "kind": type(outcome.stage).__name__,
+        "status": "done" if outcome.status == "ok" else "failed",
+        "shared": outcome.shared,
+        "ledger": outcome.ledger,
+    }
+
+
+def _scores(row: str, folder: Path) -> list[dict[str, Any]]:
+    return [{"row": row, **score} for score in json.loads((folder / "scores.json").read_text())]
+
+
+def _cost(model: Stage, evaluation: Stage, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What making the model took (fetching the base and evaluating left out), and what serving it takes."""
+    making = {stage.key for stage in ordered(model) if stage.inputs}  # a stage without inputs fetches
+    made = [outcome for outcome in outcomes if outcome.stage.key in making]
+    cost = total(outcome.ledger for outcome in made)
+    cost["shared_wall_seconds"] = round(sum(outcome.ledger["wall_seconds"] for outcome in made if outcome.shared), 3)
+    cost["flops_method"] = next(
+        (outcome.ledger["flops_method"] for outcome in outcomes if "flops_method" in outcome.ledger), None
+    )
+    last = next((outcome.ledger for outcome in reversed(made) if "trainable_params" in outcome.ledger), {})
+    cost["trainable_params"] = last.get("trainable_params", 0)
+    served = next((outcome.ledger for outcome in outcomes if outcome.stage.key == evaluation.key), {})
+    return cost | {name: served.get(name) for name in SERVING}

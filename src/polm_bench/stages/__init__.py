@@ -1,0 +1,21 @@
+"""The work: folders in, one folder out."""
+
+from __future__ import annotations
+
+from polm_bench.stages.adapter import FoldAdapter
+from polm_bench.stages.evaluate import Evaluate, Suite, TaskUse
+from polm_bench.stages.fetch import FetchModel
+from polm_bench.stages.pairs import ReferenceLogps, TrainPairs
+from polm_bench.stages.sft import TrainSFT, TrainText
+
+__all__ = [
+    "Evaluate",
+    "FetchModel",
+    "FoldAdapter",
+    "ReferenceLogps",
+    "Suite",
+    "TaskUse",
+    "TrainPairs",
+    "TrainSFT",
+    "TrainText",
+]

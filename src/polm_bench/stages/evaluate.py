@@ -1,0 +1,248 @@
+"""Evaluate a model on a suite of lm-eval tasks; every item's output and score is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from polm_bench.errors import BadOverride, Unreachable
+from polm_bench.graph import FORBID, Stage
+
+if TYPE_CHECKING:
+    from polm_bench.decoding.plain import PlainLM
+
+PACKAGE = "package:"
+SCORES, ITEMS = "scores.json", "items.parquet"
+
+
+@dataclass(frozen=True, config=FORBID)
+class TaskUse:
+    """How a suite uses one task."""
+
+    shots: int | None = None  # null takes the task's own number of examples
+    limit: int | None = Field(default=None, gt=0)  # the first N items; null takes all
+
+
+@dataclass(frozen=True, config=FORBID)
+class Suite:
+    """lm-eval tasks that are always run together, and how."""
+
+    name: str
+    tasks: Mapping[str, TaskUse]
+    headline: Mapping[str, str]  # the one metric of a task that tables show
+    batch_size: int = Field(gt=0)
+    include: tuple[
+        str, ...
+    ] = ()  # folders of task YAMLs, "package:<dotted.package>/<folder>" or a path; none: lm-eval's own tasks
+    chat: bool = True  # prompts go through the model's chat template
+    seed: int = 0  # of few-shot examples and sampled answers; one for all training seeds, so that rows are paired
+    content: str | None = None  # SHA-256 over the included folders; `pinned` sets it
+
+    def folders(self) -> list[Path]:
+        """The included folders. Raises BadOverride for one that isn't there."""
+        return [_folder(place) for place in self.include]
+
+    def pinned(self) -> Suite:
+        """The same suite with the content of its task files in its identity."""
+        if not self.include:
+            return self
+        digest = hashlib.sha256()
+        for folder in self.folders():
+            for path in sorted(p for p in folder.rglob("*") if p.suffix in {".yaml", ".py", ".jinja"}):
+                digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+        return dataclasses.replace(self, content=digest.hexdigest()[:16])
+
+
+def _folder(place: str) -> Path:
+    if place.startswith(PACKAGE):
+        package, _, inner = place.removeprefix(PACKAGE).partition("/")
+        path = Path(str(import_module(package).__file__)).parent / inner
+    else:
+        path = Path(place).expanduser()
+    if not path.is_dir():
+        raise BadOverride(f"suite.include: there is no folder {path}. Give a folder of lm-eval task YAMLs.")
+    return path
+
+
+@dataclass(frozen=True, config=FORBID)
+class Evaluate(Stage):
+    """Scores of one model on one suite: `scores.json`, and per item `items.parquet`."""
+
+    model: Stage
+    suite: Suite
+
+    def run(self, job: Any) -> None:
+        from transformers import set_seed
+
+        from polm_bench.decoding.plain import PlainLM
+        from polm_bench.models.load import load_model, load_tokenizer, weight_bytes
+        from polm_bench.probes.flops import METHOD, count_flops
+        from polm_bench.probes.serving import measure
+
+        folder = job.path(self.model)
+        started = time.monotonic()
+        tokenizer = load_tokenizer(folder)
+        model = load_model(folder, job.launch.dtype, job.device)
+        loaded = time.monotonic() - started
+        lm = PlainLM(model, tokenizer, self.suite.batch_size, job.progress)
+        set_seed(self.suite.seed)
+        started = time.monotonic()
+        found = _evaluate(self.suite, lm)
+        seconds = time.monotonic() - started
+        template = _hash(tokenizer.chat_template) if self.suite.chat else "none"
+        (job.out / SCORES).write_text(json.dumps(list(_scores(self.suite, found, template)), indent=1))
+        _write_items(found["samples"], job.out / ITEMS)
+        flops = count_flops(model)
+        generated = sum(lm.answered)
+        job.ledger.add(
+            tokens_generated=generated,
+            tokens_scored=sum(lm.read) + sum(lm.asked),
+            flops=sum(map(flops.score, lm.read))
+            + sum(flops.generate(a, b) for a, b in zip(lm.asked, lm.answered, strict=True)),
+            device_seconds=seconds,
+        )
+        answers = (
+            {"tokens_per_answer": round(generated / len(lm.answered), 3), "truncated_answers": lm.truncated}
+            if lm.answered
+            else {}
+        )
+        job.ledger.note(
+            flops_method=METHOD,
+            evaluation_seconds=round(seconds, 3),
+            load_seconds=round(loaded, 3),
+            served_bytes=weight_bytes(folder),
+            total_params=model.num_parameters(),
+            **answers,
+            **measure(model),
+        )
+
+
+def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
+    """lm-eval's results, samples, versions and directions for the suite's tasks."""
+    import lm_eval.evaluator
+    from lm_eval.tasks import TaskManager
+
+    folders = [str(folder) for folder in suite.folders()]
+    manager = TaskManager(include_path=folders or None, include_defaults=not folders)
+    try:
+        loaded = manager.load(list(suite.tasks))
+    except (ConnectionError, FileNotFoundError) as error:
+        raise Unreachable(
+            f"the tasks of suite={suite.name} can't be loaded: {error}. They need the network once, or suite=nano."
+        ) from error
+    for name, task in loaded["tasks"].items():
+        use = suite.tasks.get(name, TaskUse())
+        if use.shots is not None:
+            task.set_config(key="num_fewshot", value=use.shots)
+        task.set_fewshot_seed(seed=suite.seed)
+    limited = {
+        name: list(range(min(use.limit, _size(loaded["tasks"][name]))))
+        for name, use in suite.tasks.items()
+        if use.limit
+    }
+    return lm_eval.evaluator.evaluate(
+        lm=lm,
+        task_dict=loaded,
+        samples=limited or None,
+        bootstrap_iters=1,  # closed-form standard errors; the intervals are ours
+        log_samples=True,
+        apply_chat_template=suite.chat,
+        fewshot_as_multiturn=suite.chat,
+    )
+
+
+def _size(task: Any) -> int:
+    return len(task.eval_docs)
+
+
+def _scores(suite: Suite, found: dict[str, Any], template: str) -> Iterator[dict[str, Any]]:
+    for task, results in sorted(found["results"].items()):
+        samples = found["samples"].get(task, [])
+        for name, value in sorted(results.items()):
+            metric, _, chosen = name.partition(",")
+            if (
+                not chosen
+                or metric.endswith("_stderr")
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+            ):
+                continue
+            stderr = results.get(f"{metric}_stderr,{chosen}")
+            yield {
+                "task": task,
+                "metric": metric,
+                "value": float(value),
+                "stderr": float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
+                "n": len({sample["doc_id"] for sample in samples}),
+                "higher_is_better": bool(found["higher_is_better"][task].get(metric, True)),
+                "filter": chosen,
+                "shots": int(found["n-shot"].get(task, 0)),
+                "template_hash": template,
+                "task_version": str(found["versions"].get(task, "")),
+                "headline": suite.headline.get(task) == metric,
+            }
+
+
+def _write_items(samples: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """One row per task, item and metric; `weight` is the item's bytes for bits per byte, else 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row for task in sorted(samples) for sample in samples[task] for row in _item_rows(task, sample)]
+    rows.sort(key=lambda row: (row["task"], row["item"], row["metric"]))
+    text, number = pa.string(), pa.float64()
+    kinds = {
+        "task": text,
+        "item": text,
+        "cluster": text,
+        "prompt_hash": text,
+        "metric": text,
+        "score": number,
+        "weight": number,
+    }
+    schema = pa.schema([*kinds.items(), ("output", text)])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
+
+
+def _item_rows(task: str, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    document = sample["doc"] if isinstance(sample["doc"], dict) else {}
+    item = str(document.get("id", sample["doc_id"]))
+    for metric in sample["metrics"]:
+        value, weight = sample[metric], 1.0
+        if metric == "bits_per_byte":  # lm-eval keeps (log-likelihood in nats, bytes)
+            weight = float(value[1])
+            value = -value[0] / (weight * math.log(2))
+        if isinstance(value, bool | int | float):
+            yield {
+                "task": task,
+                "item": item,
+                "cluster": str(document.get("cluster", item)),
+                "prompt_hash": sample["prompt_hash"][:16],
+                "metric": metric if sample["filter"] in ("none", "strict-match") else f"{metric},{sample['filter']}",
+                "score": float(value),
+                "weight": weight,
+                "output": _output(sample),
+            }
+
+
+def _output(sample: dict[str, Any]) -> str:
+    """The answer's text; for scored choices, the log-likelihood of each to a thousandth of a nat."""
+    first = sample["resps"][0][0]
+    if isinstance(first, str):
+        return first
+    values = [answer[0][0] if isinstance(answer[0], list | tuple) else answer[0] for answer in sample["resps"]]
+    return json.dumps([round(float(value), 3) for value in values])
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

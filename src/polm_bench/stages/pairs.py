@@ -1,0 +1,153 @@
+"""Preference optimisation on precomputed reference log-probs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic.dataclasses import dataclass
+
+from polm_bench.budget import Spend
+from polm_bench.data.source import Rows
+from polm_bench.errors import BadData
+from polm_bench.graph import FORBID, Stage
+from polm_bench.objectives import PairObjective
+from polm_bench.trainers.optim import Optim
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from polm_bench.trainers.pair import PairRow
+    from polm_bench.trainers.schedule import Schedule
+
+LOGPS = "logps.safetensors"
+
+
+@dataclass(frozen=True, config=FORBID)
+class ReferenceLogps(Stage):
+    """Log-probs [N, 2] in nats of both completions of the rows that a budget will use, under a model that stays as it is.
+
+    It has no objective among its fields, so that every method on the same start, data and budget shares it. Rows that are not used are NaN.
+    """
+
+    model: Stage
+    data: Rows
+    spend: Spend
+    seed: int
+
+    def run(self, job: Any) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        from polm_bench.models.load import load_model, load_tokenizer
+        from polm_bench.probes.flops import METHOD, count_flops
+        from polm_bench.trainers.pair import PairCollator, sequence_logps
+
+        folder = job.path(self.model)
+        tokenizer = load_tokenizer(folder)
+        model = load_model(folder, job.launch.dtype, job.device)
+        rows = pair_rows(tokenizer, self.data, self.spend.max_length)
+        flops = count_flops(model)
+        used = _used(rows, self.spend, self.seed)
+        collate = PairCollator(tokenizer.pad_token_id)
+        logps = torch.full((len(rows), 2), float("nan"))
+        used.sort(
+            key=lambda row: -_tokens(rows[row])
+        )  # alike lengths together: little padding, and no memory surprise at the end
+        size = job.launch.micro_batch
+        with torch.inference_mode():
+            for start in range(0, len(used), size):
+                chunk = used[start : start + size]
+                batch = {name: tensor.to(job.device) for name, tensor in collate([rows[row] for row in chunk]).items()}
+                logps[chunk] = sequence_logps(model, batch).logps.reshape(2, -1).T.cpu()
+                job.progress(start + len(chunk), len(used), "rows")
+        save_file({"logps": logps}, str(job.out / LOGPS))
+        sequences = [len(rows[row][side]) for row in used for side in ("first", "second")]  # type: ignore[literal-required]
+        job.ledger.add(tokens_scored=sum(sequences), flops=sum(map(flops.score, sequences)))
+        job.ledger.note(flops_method=METHOD)
+
+
+@dataclass(frozen=True, config=FORBID)
+class TrainPairs(Stage):
+    """Preference optimisation with one objective, from `init`; all objectives see the same rows in the same order."""
+
+    init: Stage
+    reference: ReferenceLogps | None
+    objective: PairObjective
+    data: Rows
+    spend: Spend
+    optim: Optim
+    seed: int
+
+    def run(self, job: Any) -> None:
+        from safetensors.torch import load_file
+        from transformers import set_seed
+
+        from polm_bench.models.load import load_model, load_tokenizer, save_model, weight_bytes
+        from polm_bench.probes.flops import METHOD, count_flops
+        from polm_bench.trainers.fit import Cost, fit
+        from polm_bench.trainers.pair import PairTrainer
+
+        folder = job.path(self.init)
+        tokenizer = load_tokenizer(folder)
+        set_seed(self.seed)
+        model = load_model(folder, "float32", job.device)
+        rows = pair_rows(tokenizer, self.data, self.spend.max_length)
+        if self.reference is not None:
+            known = load_file(job.path(self.reference) / LOGPS)["logps"].tolist()
+            for row, (first, second) in zip(rows, known, strict=True):
+                row["reference"] = (first, second)
+        flops = count_flops(model)
+        both = [[len(row["first"]), len(row["second"])] for row in rows]
+        cost = Cost([sum(pair) for pair in both], [sum(map(flops.train, pair)) for pair in both])
+        plan = pair_schedule(rows, cost.in_unit(self.spend.unit), self.spend, self.seed, job.launch.micro_batch)
+        make = partial(PairTrainer, objective=self.objective, pad_id=tokenizer.pad_token_id)
+        fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
+        job.ledger.note(flops_method=METHOD)
+        save_model(model, tokenizer, job.out)
+        job.ledger.note(served_bytes=weight_bytes(job.out))
+
+
+def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -> list[PairRow]:
+    """Two token sequences for each row of the roles `preference` and `unpaired`.
+
+    An unpaired row's second sequence is its prompt with the answer of the next row: the mismatched pair from which KTO estimates the KL.
+    """
+    from polm_bench.models.chat import encode_completions, encode_prompts, join
+
+    rows = data.load("train")
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+    if data.role == "preference":
+        first = encode_completions(tokenizer, [row["chosen"] for row in rows])
+        second = encode_completions(tokenizer, [row["rejected"] for row in rows])
+    elif data.role == "unpaired":
+        first = encode_completions(tokenizer, [row["completion"] for row in rows])
+        second = first[1:] + first[:1]
+    else:
+        raise BadData(f"preference training reads the roles preference and unpaired, not '{data.role}'")
+    made: list[PairRow] = []
+    for row, prompt, one, two in zip(rows, prompts, first, second, strict=True):
+        a, b = join(prompt, one, max_length), join(prompt, two, max_length)
+        pair: PairRow = {"first": a.ids, "first_len": a.completion, "second": b.ids, "second_len": b.completion}
+        if data.role == "unpaired":
+            pair["label"] = bool(row["label"])
+        made.append(pair)
+    return made
+
+
+def pair_schedule(rows: list[PairRow], cost: Any, spend: Spend, seed: int, micro_batch: int) -> Schedule:
+    """Order of the rows; `micro_batch` counts sequences, and a row has two."""
+    from polm_bench.trainers.schedule import schedule
+
+    return schedule([_tokens(row) for row in rows], cost, spend, seed, max(1, micro_batch // 2))
+
+
+def _used(rows: list[PairRow], spend: Spend, seed: int) -> list[int]:
+    """Numbers of the rows that training will read: known beforehand for steps and tokens, else all."""
+    if spend.unit not in ("steps", "tokens"):
+        return list(range(len(rows)))
+    return pair_schedule(rows, [_tokens(row) for row in rows], spend, seed, spend.batch).rows()
+
+
+def _tokens(row: PairRow) -> int:
+    return len(row["first"]) + len(row["second"])
