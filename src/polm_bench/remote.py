@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +82,8 @@ def _pip_download(package: str, release: str, sha256: str, kind: str, scratch: P
         "--timeout",
         str(SECONDS),
     ]
+    if kind == "sdist" and find_spec("setuptools"):
+        form.append("--no-build-isolation")  # saves pip a build environment, for metadata that nobody reads
     what = ["--no-deps", "--require-hashes", *form, "--dest", str(scratch / "files"), "-r", str(wanted)]
     done = subprocess.run([*command, *what], capture_output=True, text=True, check=False)
     if done.returncode != 0:
