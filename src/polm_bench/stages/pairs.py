@@ -45,7 +45,7 @@ class ReferenceLogps(Stage):
 
         folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, job.launch.dtype, job.device)
+        model = load_model(folder, "float32", job.device)  # as the policy is loaded, or DPO would not start at log 2
         rows = pair_rows(tokenizer, self.data, self.spend.max_length)
         flops = count_flops(model)
         used = _used(rows, self.spend, self.seed)
@@ -98,11 +98,18 @@ class TrainPairs(Stage):
             for row, (first, second) in zip(rows, known, strict=True):
                 row["reference"] = (first, second)
         flops = count_flops(model)
-        both = [[len(row["first"]), len(row["second"])] for row in rows]
-        cost = Cost([sum(pair) for pair in both], [sum(map(flops.train, pair)) for pair in both])
+        both = [(len(row["first"]), len(row["second"])) for row in rows]
+        if self.data.role == "unpaired":  # the mismatched completion is scored, not trained on
+            per_row = [flops.train(one) + flops.score(two) for one, two in both]
+        else:
+            per_row = [flops.train(one) + flops.train(two) for one, two in both]
+        cost = Cost([_trained(row) for row in rows], per_row)
         plan = pair_schedule(rows, cost.in_unit(self.spend.unit), self.spend, self.seed, job.launch.micro_batch)
         make = partial(PairTrainer, objective=self.objective, pad_id=tokenizer.pad_token_id)
         fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
+        if self.data.role == "unpaired":
+            steps = job.ledger.notes["steps"]
+            job.ledger.add(tokens_scored=plan.amount([two for _, two in both], steps))
         job.ledger.note(flops_method=METHOD)
         save_model(model, tokenizer, job.out)
         job.ledger.note(served_bytes=weight_bytes(job.out))
@@ -111,7 +118,8 @@ class TrainPairs(Stage):
 def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -> list[PairRow]:
     """Two token sequences for each row of the roles `preference` and `unpaired`.
 
-    An unpaired row's second sequence is its prompt with the answer of the next row: the mismatched pair from which KTO estimates the KL.
+    An unpaired row's second sequence is its prompt with the answer of the next row that asks something else: the mismatched pair from which
+    KTO estimates the KL.
     """
     from polm_bench.models.chat import encode_completions, encode_prompts, join
 
@@ -122,7 +130,7 @@ def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -
         second = encode_completions(tokenizer, [row["rejected"] for row in rows])
     elif data.role == "unpaired":
         first = encode_completions(tokenizer, [row["completion"] for row in rows])
-        second = first[1:] + first[:1]
+        second = [first[other] for other in _mismatched(prompts)]
     else:
         raise BadData(f"preference training reads the roles preference and unpaired, not '{data.role}'")
     made: list[PairRow] = []
@@ -133,6 +141,19 @@ def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -
             pair["label"] = bool(row["label"])
         made.append(pair)
     return made
+
+
+def _mismatched(prompts: list[list[int]]) -> list[int]:
+    """For each row the number of the next row with another prompt, round the end. Raises BadData where all prompts are the same."""
+    following = [0] * len(prompts)
+    for row in range(2 * len(prompts) - 1, -1, -1):  # twice round, backwards, so that the last rows know the first
+        here, after = row % len(prompts), (row + 1) % len(prompts)
+        following[here] = after if prompts[after] != prompts[here] else following[after]
+    if prompts[following[0]] == prompts[0]:
+        raise BadData(
+            "the role 'unpaired' has one prompt only, so no mismatched answer from which KTO could estimate its KL"
+        )
+    return following
 
 
 def pair_schedule(rows: list[PairRow], cost: Any, spend: Spend, seed: int, micro_batch: int) -> Schedule:
@@ -146,8 +167,13 @@ def _used(rows: list[PairRow], spend: Spend, seed: int) -> list[int]:
     """Numbers of the rows that training will read: known beforehand for steps and tokens, else all."""
     if spend.unit not in ("steps", "tokens"):
         return list(range(len(rows)))
-    return pair_schedule(rows, [_tokens(row) for row in rows], spend, seed, spend.batch).rows()
+    return pair_schedule(rows, [_trained(row) for row in rows], spend, seed, spend.batch).rows()
 
 
 def _tokens(row: PairRow) -> int:
     return len(row["first"]) + len(row["second"])
+
+
+def _trained(row: PairRow) -> int:
+    """Tokens that a step trains on: of an unpaired row, whose second sequence is only scored, those of the first."""
+    return len(row["first"]) if "label" in row else _tokens(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,23 +10,23 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
+class Rows(torch.utils.data.Dataset[Mapping[str, Any]]):
     """Rows in memory, by number."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
         return self.rows[index]
 
 
 class ScheduledTrainer(Trainer):
     """Next-token training on `batches`: lists of row numbers, one list a micro-batch, in training order."""
 
-    def __init__(self, *, rows: Sequence[dict[str, Any]], batches: Sequence[Sequence[int]], **trainer: Any) -> None:
+    def __init__(self, *, rows: Sequence[Mapping[str, Any]], batches: Sequence[Sequence[int]], **trainer: Any) -> None:
         super().__init__(train_dataset=Rows(rows), **trainer)
         self.batches = batches
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +40,7 @@ def fit(
     job: Any,
     make: Callable[..., ScheduledTrainer],
     model: PreTrainedModel,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     cost: Cost,
     plan: Schedule,
     spend: Spend,
@@ -145,7 +145,9 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_training_stop or self.elapsed() >= self.spend.amount
         else:
             self.job.progress(state.global_step, self.plan.steps, "steps")
-        if time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds and state.global_step < state.max_steps:
+        due = time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds
+        if due and state.global_step < state.max_steps and state.global_step % state.logging_steps == 0:
+            # only where a point of the curve ends, so that the curve goes on as if nothing had happened
             control.should_save = True
             self.saved = time.monotonic()
 

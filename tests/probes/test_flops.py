@@ -1,0 +1,69 @@
+"""Counted operations against the count by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        vocab_size=96,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config)
+
+
+def by_hand(length: int) -> int:
+    """Matrix products of the model above: four projections, three of the MLP, the output layer; two for attention."""
+    linear = 2 * (4 * 32 * 32 + 3 * 32 * 64) + 32 * 96
+    rotary = 2 * 8 * length  # angles: positions times 8 frequencies
+    return 2 * linear * length + 2 * (2 * 2 * 32 * length * length) + rotary
+
+
+def test_a_forward_pass_counts_every_matrix_product(llama):
+    from polm_bench.probes.flops import count_flops
+
+    count = count_flops(llama)
+    for length in (1, 10, 333):
+        assert count.score(length) == by_hand(length)
+
+
+def test_training_takes_three_forward_passes(llama):
+    from polm_bench.probes.flops import count_flops
+
+    count = count_flops(llama)
+    assert count.train(100) == pytest.approx(
+        3 * count.score(100), rel=1e-3
+    )  # the first layer's input needs no gradient
+
+
+def test_frozen_weights_take_no_weight_gradient(llama):
+    import copy
+
+    from polm_bench.probes.flops import count_flops
+
+    frozen = copy.deepcopy(llama)
+    for name, weight in frozen.named_parameters():
+        weight.requires_grad_("layers.1.mlp" in name)
+    assert count_flops(frozen).train(100) < count_flops(llama).train(100)
+    assert count_flops(frozen).score(100) == count_flops(llama).score(100)
+
+
+def test_counting_leaves_the_model_as_it_was(llama):
+    import torch
+
+    from polm_bench.probes.flops import count_flops
+
+    before = {name: weight.clone() for name, weight in llama.named_parameters()}
+    attention = llama.config._attn_implementation
+    count_flops(llama)
+    assert all(torch.equal(before[name], weight) for name, weight in llama.named_parameters())
+    assert llama.config._attn_implementation == attention
+    assert all(weight.grad is None for weight in llama.parameters())
