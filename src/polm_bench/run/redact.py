@@ -1,0 +1,40 @@
+"""Takes secrets out of what is mirrored elsewhere: values whose names look like a token, key or password."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+SECRET = re.compile(r"(^|[_.\-])(api_?key|key|token|password|passwd|secret|credentials?)$", re.IGNORECASE)
+INNOCENT = re.compile(r"(^|[_.\-])(eos|bos|pad|unk|mask|sep|stop)_token$", re.IGNORECASE)
+ASSIGNMENT = re.compile(r"(?<![\w.\-])([\w.\-]+)=(\"[^\"]*\"|'[^']*'|\S+)")
+LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+REMOVED = "(removed)"
+
+
+def redact_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Copy of a record without secrets; they can only be in the cell and in the provenance (command, data, model)."""
+    return {name: redact(item) if name in ("cell", "provenance") else item for name, item in record.items()}
+
+
+def redact(value: Any) -> Any:
+    """Copy of a JSON value without its secrets."""
+    if isinstance(value, dict):
+        return {
+            name: REMOVED if is_secret(name) and isinstance(item, str) and item else redact(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [redact(item) for item in value]
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def redact_text(text: str) -> str:
+    """Text without logins in addresses and without the values of `some_token=...`."""
+    text = LOGIN.sub("", text)
+    return ASSIGNMENT.sub(lambda found: f"{found[1]}={REMOVED}" if is_secret(found[1]) else found[0], text)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name holds a secret; `eos_token` and its like do not."""
+    return bool(SECRET.search(name)) and not INNOCENT.search(name)
