@@ -1,0 +1,241 @@
+"""Arguments of every command, and what an outcome means for the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from polm_bench import __version__
+from polm_bench.cli.catalogue import KINDS
+from polm_bench.errors import PolmError
+
+DONE, FAILED, MISTAKE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+FORMATS = ("md", "csv", "latex", "html", "json")
+
+EXAMPLES = {
+    "": """
+  polm-bench ls recipes
+  polm-bench plan +recipe=dpo
+  polm-bench run +recipe=dpo
+  polm-bench run -m +recipe=dpo,simpo seed=0,1,2""",
+    "run": """
+  polm-bench run +recipe=dpo
+  polm-bench run +recipe=simpo recipe.loss.beta=2.0 budget=smoke
+  polm-bench run +recipe=dpo model=smollm2_135m data=reviews suite=reviews budget=small
+  polm-bench run -m +recipe=dpo,simpo seed=0,1,2       the matrix
+  polm-bench run -m '+recipe=glob(*,exclude=_*)'       every recipe
+  polm-bench run +recipe=dpo --cfg job                 only print the configuration""",
+    "plan": """
+  polm-bench plan +recipe=dpo
+  polm-bench plan +recipe=dpo model=smollm2_135m --json""",
+    "ls": """
+  polm-bench ls
+  polm-bench ls recipes
+  polm-bench ls records --json
+  polm-bench ls recipes --format md""",
+    "show": """
+  polm-bench show dpo                 a recipe: paper, graph, numbers and where they come from
+  polm-bench show dpo-nano-nano       a record, by its id or the beginning of it""",
+    "table": """
+  polm-bench table nano
+  polm-bench table nano --run --save  runs the missing cells, writes results/nano/
+  polm-bench table nano --format csv --records /some/records""",
+    "compare": """
+  polm-bench compare dpo-nano simpo-nano""",
+    "ui": """
+  polm-bench ui
+  polm-bench ui --port 5001""",
+    "doctor": """
+  polm-bench doctor
+  polm-bench doctor --json""",
+    "track": """
+  polm-bench track replay             after a database was lost, or a server was down""",
+    "completion": """
+  eval "$(polm-bench completion bash)"        in ~/.bashrc
+  eval "$(polm-bench completion zsh)"         in ~/.zshrc, after compinit
+  polm-bench completion fish | source         in config.fish""",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake the way the rest of polm-bench does: what was asked, what there is, no usage dump."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.match(r"argument (.+?): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            known = [name.strip("' ") for name in found[3].split(",")]
+            near = difflib.get_close_matches(found[2], known, n=2, cutoff=0.5)
+            there = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(known)}."
+            message = f"no {found[1]} named '{found[2]}'. {there}"
+        self.exit(MISTAKE, f"error: {message} See '{self.prog} --help'.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 a stage failed, 2 the user's mistake, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()
+    except PolmError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what is finished is kept; the same command goes on from there\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains again when it closes stdout
+        return PIPE_CLOSED
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["__complete"]:
+        from polm_bench.cli.completion import candidates
+
+        print("\n".join(candidates(words[1:])))
+        return DONE
+    # Everything after `run` and `plan` is Hydra's grammar, options such as -m and --config-dir included.
+    if words[:1] in (["run"], ["plan"]) and not {"-h", "--help"} & set(words[1:]):
+        overrides = [word for word in words[1:] if word != "--json"]
+        return _run_or_plan(words[0], overrides, as_json="--json" in words[1:])
+    arguments = parser().parse_args(words)
+    if arguments.command is None:
+        parser().print_help()
+        return DONE
+    return _call(arguments)
+
+
+def _run_or_plan(command: str, overrides: list[str], as_json: bool) -> int:
+    from polm_bench.cli import cells
+
+    return cells.run(overrides, as_json) if command == "run" else cells.show_plan(overrides, as_json)
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "ls":
+            from polm_bench.cli.listing import ls
+
+            return ls(arguments.kind, "json" if arguments.json else arguments.format)
+        case "show":
+            from polm_bench.cli.listing import show
+
+            return show(arguments.name, arguments.records, arguments.json)
+        case "table":
+            from polm_bench.cli.tables import table
+
+            style = "json" if arguments.json else arguments.format
+            return table(arguments.name, arguments.run, arguments.save, style, arguments.records)
+        case "compare":
+            from polm_bench.cli.tables import compare
+
+            return compare(arguments.first, arguments.second, arguments.records, arguments.json)
+        case "ui":
+            from polm_bench.cli.serve import ui
+
+            return ui(arguments.host, arguments.port)
+        case "doctor":
+            from polm_bench.cli.serve import doctor
+
+            return doctor(arguments.json)
+        case "track":
+            from polm_bench.cli.serve import replay
+
+            return replay()
+        case "completion":
+            from polm_bench.cli.completion import script
+
+            print(script(arguments.shell))
+            return DONE
+    raise PolmError(f"no command named '{arguments.command}'")
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="polm-bench",
+        description="Compare post-training methods of language models: one table, one suite, one cost ledger.",
+        epilog=f"examples:{EXAMPLES['']}\n\nState lives under POLM_HOME (default: .polm in the working folder).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"polm-bench {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
+
+    def add(name: str, text: str, more: str = "") -> Parser:
+        made = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[:1].upper()}{text[1:]}.{more}",
+            epilog=f"examples:{EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if not isinstance(made, Parser):
+            raise TypeError(type(made))
+        return made
+
+    _add_cell_commands(add("run", "plan a cell, run what is missing, evaluate, write its record", CELL_HELP))
+    _add_cell_commands(add("plan", "show a cell's stages, what is done and what it may take; runs nothing", CELL_HELP))
+    ls = add("ls", "list what there is")
+    ls.add_argument("kind", nargs="?", choices=KINDS, metavar="kind", help=", ".join(KINDS))
+    ls.add_argument("--format", choices=("plain", "md", "json"), default="plain")
+    _add_json(ls)
+    show = add("show", "show one recipe or one record")
+    show.add_argument("name", help="a recipe, or a record's id or the beginning of it")
+    _add_records(show)
+    _add_json(show)
+    _add_table(add("table", "build a table of conf/table/ from records"))
+    compare = add("compare", "say why two records differ")
+    compare.add_argument("first", help="a record's id, or the beginning of it")
+    compare.add_argument("second")
+    _add_records(compare)
+    _add_json(compare)
+    ui = add("ui", "open the MLflow UI over this store")
+    ui.add_argument("--port", type=_port, default=5000)
+    ui.add_argument("--host", default="127.0.0.1", help="a loopback address; the UI has no log-in")
+    _add_json(add("doctor", "say what is installed, which devices there are, what is missing and how to get it"))
+    add("track", "bring MLflow level with the records").add_argument("action", choices=("replay",), metavar="replay")
+    completion = add("completion", "print the tab completion of a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="shell")
+    return top
+
+
+CELL_HELP = """
+
+Overrides choose a value of each group (model= data= budget= suite= launch= track=) and a
+recipe (+recipe=), and change single numbers (recipe.optim.lr=1.0e-6, seed=1).
+`polm-bench ls` lists the values. Hydra's own options (-m, --cfg job, --config-dir) work too."""
+
+
+def _add_cell_commands(made: Parser) -> None:
+    made.add_argument("overrides", nargs="*", metavar="group=value")
+    _add_json(made)
+
+
+def _add_table(made: Parser) -> None:
+    made.add_argument("name")
+    made.add_argument("--run", action="store_true", help="run the cells that have no record yet")
+    made.add_argument("--save", action="store_true", help="write results/NAME/")
+    made.add_argument("--format", choices=FORMATS, default=None, help="print it as this instead")
+    _add_records(made)
+    _add_json(made)
+
+
+def _add_records(made: Parser) -> None:
+    made.add_argument("--records", type=Path, metavar="FOLDER", help="read records from here")
+
+
+def _add_json(made: Parser) -> None:
+    made.add_argument("--json", action="store_true", help="JSON on stdout")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port: give a number from 1 to 65535")
+    return int(text)

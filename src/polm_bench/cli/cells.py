@@ -1,0 +1,144 @@
+"""`run` and `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
+from polm_bench.paths import home
+
+if TYPE_CHECKING:
+    from polm_bench.config import Plan
+    from polm_bench.report.records import Record
+    from polm_bench.run.forecast import Forecast
+
+SWEEP = {"-m", "--multirun"}
+
+
+def run(overrides: Sequence[str], as_json: bool) -> int:
+    """Run every cell that the overrides describe; 1 when one of them did not end well."""
+    from polm_bench.report.records import read
+
+    records: list[Record] = []
+    with only_ours_on_stdout(as_json) as out:
+
+        def finished(path: Path) -> None:
+            records.append(read(path))
+            if not as_json:
+                print_record(records[-1])
+
+        run_cells([overrides], finished)
+        if as_json and records:
+            from polm_bench.report.console import result_dict
+
+            results = [result_dict(record) for record in records]
+            print_json(results if SWEEP & set(overrides) else results[0], out)
+    return 1 if any(record.status != "ok" for record in records) else 0
+
+
+def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None]) -> None:
+    """Run Hydra command lines one after the other in this process; `finished` gets the path of each record."""
+    from polm_bench.config import each_cell
+    from polm_bench.run.cell import run_cell
+    from polm_bench.run.progress import reporter
+    from polm_bench.run.track import track
+
+    place = home()
+
+    def do(plan: Plan) -> None:
+        shown = reporter()
+        try:
+            path = run_cell(plan, place, shown)
+        finally:
+            shown.close()
+        if plan.track == "mlflow":
+            track(path, place)
+        finished(path)
+
+    for words in commands:
+        each_cell(words, do)
+
+
+def print_record(record: Record) -> None:
+    """Scores beside the base row, intervals and cost."""
+    from rich.console import Console
+
+    from polm_bench.report.console import print_result
+
+    print_result(record, Console())
+
+
+def show_plan(overrides: Sequence[str], as_json: bool) -> int:
+    """Print the graph of one cell: keys, what is done, and a forecast from what like stages took here."""
+    from polm_bench.config import plan
+    from polm_bench.run.cell import store_of
+    from polm_bench.run.forecast import forecast
+
+    found = plan(overrides)
+    expected = forecast(found.stages(), store_of(home()))
+    if as_json:
+        print_json(plan_dict(found, expected))
+    else:
+        print_plan(plan_dict(found, expected))
+    return 0
+
+
+def plan_dict(found: Plan, expected: dict[str, Forecast]) -> dict[str, Any]:
+    """The plan with what is done and what is to be expected, per stage and in all."""
+    told = found.to_dict()
+    for stage in told["stages"]:
+        stage |= expected[stage["key"]]._asdict()
+    missing = [one for one in expected.values() if not one.done]
+    return told | {
+        "missing": len(missing),
+        "seconds": _sum([one.seconds for one in missing]),
+        "disk_bytes": _sum([one.disk_bytes for one in missing]),
+        "memory_bytes": max((one.memory_bytes for one in missing if one.memory_bytes is not None), default=None),
+    }
+
+
+def print_plan(told: dict[str, Any]) -> None:
+    """The plan for people: one line a stage, inputs by number."""
+    number = {stage["key"]: position for position, stage in enumerate(told["stages"], 1)}
+    rows_of = {key: [row for row, stage in told["rows"].items() if stage == key] for key in number}
+    rows = [
+        {
+            "#": str(number[stage["key"]]),
+            "stage": stage["kind"],
+            "key": stage["key"],
+            "reads": " ".join(str(number[key]) for key in stage["inputs"]),
+            "row": " ".join(rows_of[stage["key"]]),
+            "state": "done" if stage["done"] else "missing",
+            "seconds": _seconds(stage),
+            "memory": gigabytes(stage["memory_bytes"]),
+            "disk": gigabytes(stage["disk_bytes"]),
+        }
+        for stage in told["stages"]
+    ]
+    print_rows(rows, list(rows[0]), title=told["id"])
+    if not told["missing"]:
+        print("Everything is done: `polm-bench run` only reads it.")
+        return
+    known = "at least " if any(stage["seconds"] is None for stage in told["stages"] if not stage["done"]) else ""
+    time = f"; {known}about {told['seconds']:,.0f} s, as like stages took here" if told["seconds"] is not None else ""
+    print(f"{told['missing']} of {len(rows)} stages to run{time}.")
+
+
+def gigabytes(count: float | None) -> str:
+    """Bytes in a unit that suits."""
+    if count is None:
+        return ""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _seconds(stage: dict[str, Any]) -> str:
+    if stage["seconds"] is None:
+        return "?"
+    return f"{stage['seconds']:,.1f}" if stage["done"] else f"~{stage['seconds']:,.1f}"
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

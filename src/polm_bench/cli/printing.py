@@ -1,0 +1,90 @@
+"""Tables for people (rich on a terminal, plain text in a pipe), Markdown for documents, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+Row = dict[str, Any]
+
+
+def cell_text(value: Any) -> str:
+    """One value as a person reads it in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {cell_text(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell_text, value))
+    return str(value)
+
+
+def print_rows(rows: Sequence[Row], columns: Sequence[str], title: str = "") -> None:
+    """A table on stdout; columns that are empty throughout are left out."""
+    shown = [name for name in columns if any(cell_text(row.get(name)) for row in rows)]
+    texts = [[cell_text(row.get(name)) for name in shown] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(title, shown, texts)
+        return
+    if title:
+        print(title)
+    if not rows:
+        print("  (none)")
+        return
+    widths = [max(map(len, column)) for column in zip(shown, *texts, strict=True)]
+    for line in [shown, *texts]:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """A Markdown table that ends in a newline."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        lines.append("| " + " | ".join(cell_text(row.get(name)).replace("|", "\\|") for name in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def print_json(value: Any, to: TextIO | None = None) -> None:
+    """JSON on stdout."""
+    (to or sys.stdout).write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def only_ours_on_stdout(wanted: bool) -> Iterator[TextIO]:
+    """While it lasts, whatever writes to stdout (libraries, child processes) reaches stderr; yields the real stdout."""
+    if not wanted:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as real:
+            yield real
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, name in enumerate(columns):
+        table.add_column(name, style="bold" if number == 0 else None, overflow="fold")
+    for line in texts:
+        table.add_row(*line)
+    Console().print(table, markup=False)

@@ -1,0 +1,62 @@
+"""`table` and `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polm_bench.cli.printing import only_ours_on_stdout, print_json
+from polm_bench.errors import PolmError
+from polm_bench.paths import conf_dir, home
+
+RESULTS = Path("results")
+
+
+def table(name: str, run: bool, save: bool, style: str | None, records: Path | None) -> int:
+    """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
+    from polm_bench.report import render
+    from polm_bench.report import table as tables
+    from polm_bench.report.records import load, read
+
+    spec = tables.load_spec(conf_dir(), name)
+    if run and records is not None:
+        raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
+    with only_ours_on_stdout(style is not None) as out:
+        made = _run_missing(spec.cells()) if run else []
+        folder = home() / "records" if run else tables.records_folder(name, RESULTS, home(), records)
+        if records is not None and not records.is_dir():
+            raise PolmError(f"no folder {records} to read records from.")
+        built = tables.build(spec, load(folder))
+        if save:
+            tables.save(built, RESULTS / name)
+        if style is not None:
+            out.write(render.render(built, style))
+        else:
+            from rich.console import Console
+
+            render.print_table(built, Console())
+    return 1 if any(read(path).status != "ok" for path in made) else 0
+
+
+def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:
+    """Say why two records differ."""
+    from polm_bench.report.compare import compare as compared
+    from polm_bench.report.records import find, load
+
+    found = load(records or home() / "records")
+    result = compared(find(found, first), find(found, second))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        from rich.console import Console
+
+        result.print(Console())
+    return 0
+
+
+def _run_missing(cells: list[list[str]]) -> list[Path]:
+    """Records of the cells, in one process; a cell that is done is only looked up."""
+    from polm_bench.cli.cells import run_cells
+
+    made: list[Path] = []
+    run_cells(cells, made.append)
+    return made

@@ -1,0 +1,64 @@
+"""What the stages of a plan may take, judged by what like stages took in this store."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from polm_bench.graph import Stage, identity
+from polm_bench.run.store import MANIFEST, Store
+
+
+class Forecast(NamedTuple):
+    """What one stage took if it is done, else the median of the most similar stages here; None where none is known."""
+
+    done: bool
+    seconds: float | None
+    memory_bytes: float | None
+    disk_bytes: float | None
+
+
+def forecast(stages: Sequence[Stage], store: Store) -> dict[str, Forecast]:
+    """Per stage key. Reads manifests only."""
+    seen = list(_manifests(store.root))
+    return {stage.key: _one(stage, store, seen) for stage in stages}
+
+
+def _one(stage: Stage, store: Store, seen: list[dict[str, Any]]) -> Forecast:
+    if store.has(stage):
+        return Forecast(True, *_spent([store.manifest(stage)]))
+    like = [manifest for manifest in seen if manifest.get("kind") == type(stage).__name__]
+    wanted = identity(stage)
+    shared = [_agreement(wanted, manifest.get("identity")) for manifest in like]
+    nearest = [manifest for manifest, count in zip(like, shared, strict=True) if count == max(shared)]
+    return Forecast(False, *_spent(nearest))
+
+
+def _spent(manifests: list[dict[str, Any]]) -> tuple[float | None, float | None, float | None]:
+    ledgers = [manifest.get("ledger", {}) for manifest in manifests]
+    disk = [sum(file.get("bytes", 0) for file in manifest.get("files", {}).values()) for manifest in manifests]
+    return (
+        _median([ledger.get("wall_seconds") for ledger in ledgers]),
+        _median([ledger.get("peak_device_bytes") or ledger.get("peak_host_bytes") for ledger in ledgers]),
+        _median(disk),
+    )
+
+
+def _agreement(wanted: dict[str, Any], other: Any) -> int:
+    return sum(other.get(name) == value for name, value in wanted.items()) if isinstance(other, dict) else 0
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _manifests(root: Path) -> Iterator[dict[str, Any]]:
+    for path in root.glob(f"*/{MANIFEST}"):
+        try:
+            yield json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # being written or removed by another process
