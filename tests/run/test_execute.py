@@ -1,0 +1,172 @@
+"""The store and the runner lose nothing: whole folders only, each stage once, failures are outcomes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.run.toy_stages import Fail, Note, Silent, graph, run
+
+from polm_bench.errors import StoreError
+from polm_bench.run import store as stores
+from polm_bench.run.execute import classify, missing
+from polm_bench.run.store import Store, write_json
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """Path of a file with a line for every stage that really ran."""
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv("TOY_LOG", str(path))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def start(store: Store, owner: str, **environment: str) -> subprocess.Popen[str]:
+    """The graph in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("toy_stages.py")), str(store.root), owner],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_every_stage_runs_once_and_is_found_again(store, log):
+    assert [outcome.status for outcome in run([graph()], store)] == ["ok"] * 3
+    again = run([graph()], store)
+    assert log.read_text() == "a\nb\nc\n"
+    assert (store.path(graph()) / "note.txt").read_text() == "a\nb\nc\n"
+    assert [outcome.ledger["tokens_trained"] for outcome in again] == [1, 1, 1]
+    assert again[2].curve == [{"step": 1, "loss": 0.5}]
+
+
+def test_a_stage_made_for_another_cell_is_shared_and_ones_own_is_not(store, log):
+    run([Note("a")], store, owner="other")
+    shared = {outcome.stage.text: outcome.shared for outcome in run([graph()], store, owner="me")}
+    assert shared == {"a": True, "b": False, "c": False}
+    assert not any(outcome.shared for outcome in run([graph()], store, owner="me") if outcome.stage.text != "a")
+
+
+def test_what_only_finished_stages_need_is_not_made_again(store, log):
+    run([graph()], store)
+    store.discard(Note("a"))
+    assert missing([graph()], store) == []
+    run([graph()], store)
+    assert log.read_text() == "a\nb\nc\n"
+
+
+def test_a_folder_without_manifest_does_not_count(store, log):
+    run([graph()], store)
+    (store.path(graph()) / "manifest.json").unlink()
+    assert [stage.text for stage in missing([graph()], store)] == ["c"]
+    run([graph()], store)
+    assert log.read_text() == "a\nb\nc\nc\n"
+
+
+@pytest.mark.parametrize("hanging", ["a", "b", "c"])
+def test_a_killed_run_leaves_whole_stages_only_and_the_next_goes_on(store, log, hanging):
+    process = start(store, "killed", TOY_HANG=hanging)
+    assert process.stdout.readline() == "hanging\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = "abc"[: "abc".index(hanging)]
+    whole = list(store.root.glob("Note-*"))
+    assert len(whole) == len(done)
+    assert all((path / "manifest.json").exists() for path in whole)
+    run([graph()], store)
+    assert log.read_text().split() == [*done, hanging, *"abc"[len(done) :]]
+    assert (store.path(graph()) / "note.txt").read_text() == "a\nb\nc\n"
+    assert list((store.root / ".partial").iterdir()) == []
+    assert list((store.root / ".scratch").iterdir()) == []
+
+
+def test_processes_that_need_the_same_stages_make_each_once(store, log):
+    store.prepare()
+    processes = [start(store, f"owner {i}") for i in range(4)]
+    assert [process.communicate()[0].strip() for process in processes] == ['["ok", "ok", "ok"]'] * 4
+    assert sorted(log.read_text().split()) == ["a", "b", "c"]
+
+
+def test_who_waits_is_told_and_takes_what_the_other_made(store, log):
+    process = start(store, "first", TOY_HANG="b")
+    assert process.stdout.readline() == "hanging\n"
+    reporter = Silent()
+
+    class KillsWhenWaiting(Silent):
+        def waiting(self, stage) -> None:
+            reporter.waiting(stage)
+            process.kill()
+
+    outcomes = run([graph()], store, owner="second", reporter=KillsWhenWaiting())
+    process.wait()
+    assert reporter.told == [("waiting", Note("b", (Note("a"),)).key)]
+    assert [(outcome.stage.text, outcome.shared) for outcome in outcomes] == [("a", True), ("b", False), ("c", False)]
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("oom", "oom"), ("oom_device", "oom"), ("nan", "diverged"), ("timeout", "timeout"), ("bug", "failed")],
+)
+def test_a_failure_is_an_outcome_with_its_reason_and_what_was_spent(store, log, how, status):
+    outcomes = run([Note("z", (Fail(how, (Note("a"),)),))], store)
+    assert [outcome.status for outcome in outcomes] == ["ok", status]
+    assert outcomes[1].ledger["tokens_trained"] == 7
+    assert outcomes[1].reason
+    assert store.has(Note("a"))
+    assert not store.path(Fail(how, (Note("a"),))).exists()
+    assert list((store.root / ".partial").iterdir()) == []
+
+
+def test_only_words_of_memory_make_a_runtime_error_oom():
+    assert classify(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")) == "oom"
+    assert classify(RuntimeError("shapes do not match")) == "failed"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(store, log, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stores, "write_json", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        run([Note("a")], store)
+    monkeypatch.undo()
+    monkeypatch.setenv("TOY_LOG", str(log))
+    assert not store.path(Note("a")).exists()
+    assert list((store.root / ".partial").iterdir()) == []
+    assert [outcome.status for outcome in run([Note("a")], store)] == ["ok"]
+
+
+def test_a_store_that_cant_be_made_is_named(tmp_path, log):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="can't be written"):
+        run([Note("a")], Store(tmp_path / "file" / "store"))
+
+
+def test_a_changed_or_lost_file_is_named(store, log):
+    run([Note("a")], store)
+    note = store.path(Note("a")) / "note.txt"
+    assert store.damaged(Note("a")) == []
+    note.write_text("b\n")
+    assert store.damaged(Note("a")) == ["note.txt"]
+    note.unlink()
+    assert store.damaged(Note("a")) == ["note.txt"]
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert path.read_text() == '{\n "a": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
