@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from pytest import approx
 
 from polm_bench.stats import (
     Bootstrap,
+    _student_quantile,
     holm,
     mcnemar,
     mean_interval,
@@ -17,6 +17,8 @@ from polm_bench.stats import (
     rank_groups,
     sign_flip,
 )
+
+approx = pytest.approx
 
 
 @pytest.fixture
@@ -163,6 +165,13 @@ def test_methods_that_cannot_be_told_apart_share_a_rank():
     assert rank_groups([0.9, 0.8, 0.7], p) == [1, 1, 2]  # only the first beats the third
     assert rank_groups([0.1, 0.2], [[1, certain], [certain, 1]]) == [2, 1]
     assert rank_groups([0.1, 0.2], [[1, open_], [open_, 1]]) == [1, 1]
+
+
+def test_students_quantile_is_the_same_on_both_sides_of_its_switch():
+    from scipy.special import stdtrit
+
+    for freedom in (30, 47.3, 499, 1e6):
+        assert _student_quantile(freedom, 0.975) == approx(stdtrit(freedom, 0.975), abs=1e-6)
 
 
 def items_of_normal(rng):

@@ -1,0 +1,86 @@
+"""What a reader must know of a row before comparing it with the others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from polm_bench.report.records import Record
+
+REASON_LENGTH = 120
+
+
+def notes_of(own: Sequence[Record], block: Sequence[Record]) -> list[str]:
+    """Notes of a row's records beside all records of its block: failures, unequal effort, other software or machine."""
+    notes = [_failure(record) for record in own if record.status != "ok"]
+    if any(_untuned(record) for record in own):
+        notes.append("untuned: one trial of its settings")
+    for what, part in (("budget", _budget), ("software", _versions), ("machine", _machine)):
+        notes += _odd(what, own, block, part)
+    if dirty := sorted(
+        {_commit(record) for record in own if (record.data["provenance"].get("git") or {}).get("dirty")}
+    ):
+        notes.append(f"made with uncommitted changes on commit {', '.join(dirty)}")
+    return list(dict.fromkeys(notes))
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings with dotted names; lists are leaves."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from flat(item, f"{prefix}.{name}" if prefix else str(name))
+    elif prefix:
+        yield prefix, value
+
+
+def differences(first: Any, second: Any) -> list[tuple[str, Any, Any]]:
+    """Leaves that differ, as (name, first's value, second's value); None where one lacks it."""
+    left, right = dict(flat(first)), dict(flat(second))
+    names = sorted(left.keys() | right.keys())
+    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+
+
+def _failure(record: Record) -> str:
+    reason = " ".join(str(record.data.get("reason") or "no reason recorded").split())
+    shown = reason if len(reason) <= REASON_LENGTH else f"{reason[:REASON_LENGTH]}…"
+    return f"seed {record.cell['seed']} {record.status}: {shown}"
+
+
+def _untuned(record: Record) -> bool:
+    trained = record.data["cost"].get("tokens_trained") or 0
+    return trained > 0 and (record.cell["config"].get("budget") or {}).get("trials") == 1
+
+
+def _odd(
+    what: str, own: Sequence[Record], block: Sequence[Record], part: Callable[[Record], dict[str, Any]]
+) -> list[str]:
+    """How a part of these records differs from what most of the block has."""
+    texts = [json.dumps(part(record), sort_keys=True) for record in block]
+    if len(set(texts)) < 2:
+        return []
+    usual = json.loads(Counter(texts).most_common(1)[0][0])
+    notes = []
+    for record in own:
+        if found := differences(part(record), usual):
+            shown = ", ".join(f"{name} {mine} instead of {theirs}" for name, mine, theirs in found)
+            notes.append(f"other {what} than most rows: {shown}")
+    return notes
+
+
+def _budget(record: Record) -> dict[str, Any]:
+    return record.cell["config"].get("budget") or {}
+
+
+def _versions(record: Record) -> dict[str, Any]:
+    return record.data["provenance"].get("versions") or {}
+
+
+def _machine(record: Record) -> dict[str, Any]:
+    machine = record.data["provenance"].get("machine") or {}
+    return {name: machine.get(name) for name in ("processor", "cores", "devices")}
+
+
+def _commit(record: Record) -> str:
+    return str((record.data["provenance"].get("git") or {}).get("commit") or "unknown")[:10]
