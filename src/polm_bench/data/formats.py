@@ -63,8 +63,8 @@ def _pairs(role: str, columns: Mapping[str, str], raw: Mapping[str, Any]) -> Row
     if chosen[:-1] != rejected[:-1]:
         raise WrongValueError("the chosen and the rejected conversation have different prompts")
     row: Row = {"prompt": chosen[:-1], "chosen": chosen[-1]["content"], "rejected": rejected[-1]["content"]}
-    scores = [raw.get(columns.get(name, name)) for name in ("score_chosen", "score_rejected")]
-    return row if None in scores else {**row, "margin": float(scores[0]) - float(scores[1])}
+    high, low = (raw.get(columns.get(name, name)) for name in ("score_chosen", "score_rejected"))
+    return {**row, "margin": high - low} if isinstance(high, int | float) and isinstance(low, int | float) else row
 
 
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")

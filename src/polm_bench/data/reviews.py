@@ -26,6 +26,8 @@ from polm_bench.remote import from_index
 
 PACKAGE, RELEASE = "vaderSentiment", "3.3.2"
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"  # of vaderSentiment-3.3.2.tar.gz
+VERSION = 1
+"""Of splits, rows and test items. Raise it, here and in reviews_tasks/_base.yaml, when any of them changes."""
 INNER = "additional_resources/hutto_ICWSM_2014.tar.gz"
 
 Kind = Literal["movie", "product", "editorial", "message"]
@@ -70,7 +72,7 @@ class Snippet(NamedTuple):
 class ReviewRows(Rows):
     """Rows of one role, made from the training or validation reviews."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = VERSION
     archive: str  # SHA-256 of the source distribution
 
     def load(self, split: Split) -> list[Row]:

@@ -46,7 +46,7 @@ class FetchModel(Stage):
         elif self.origin.startswith(PACKAGE):
             take(package_folder(self.origin), job.out, copy_weights=True)
         else:
-            take(hub_snapshot(self.origin, self.revision, "model", FILES), job.out, copy_weights=False)
+            take(hub_snapshot(self.origin, self.revision or "main", "model", FILES), job.out, copy_weights=False)
         notes = finish(job.out, self.template, asked)
         job.ledger.note(**notes)
 

