@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GROUPS = ("model", "data", "suite", "budget", "launch", "track", "recipe")
+COMMAND_LINE = "command line"
 IDENTITY = ("recipe", "model", "data", "budget", "suite")
 
 
@@ -148,6 +149,10 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     if not isinstance(config, dict):
         raise BadOverride("the configuration is not a mapping")
     names = {group: str(choices[group]) for group in GROUPS}
+    origins = dict(_origins(config, names, overrides))
+    for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
+        if origins.get(f"{group}.path") == COMMAND_LINE:
+            names[group] = Path(str(config[group]["path"])).stem
     seed = config["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise BadOverride(f"seed={seed}: a seed is a whole number, 0 or more")
@@ -173,7 +178,7 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         graph=graph,
         evaluations={row: Evaluate(model=stage, suite=suite) for row, stage in judged.items() if stage is not None},
         config={str(name): value for name, value in config.items()},
-        origins=dict(_origins(config, names, overrides)),
+        origins=origins,
         overrides=tuple(overrides),
     )
 
@@ -284,7 +289,7 @@ def _dotted(value: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _origins(
-    config: Mapping[str, Any], names: Mapping[str, str], overrides: Sequence[str]
+    config: Mapping[Any, Any], names: Mapping[str, str], overrides: Sequence[str]
 ) -> Iterator[tuple[str, str]]:
     """For each leaf of the configuration, where its value comes from."""
     import yaml
@@ -302,7 +307,7 @@ def _origins(
         for name in _leaves(value):
             full = f"{group}.{name}" if name else str(group)
             if any(full == word or full.startswith(f"{word}.") for word in given - set(names)):
-                yield full, "command line"
+                yield full, COMMAND_LINE
             else:
                 yield full, next((file for file, keys in sources if name in keys), "conf/run.yaml")
 

@@ -87,7 +87,7 @@ def _describe(value: Any, top: bool = False) -> Any:
     if isinstance(value, Stage) and not top:
         return {"stage": value.key}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        described = {"class": type(value).__name__}
+        described: dict[str, Any] = {"class": type(value).__name__}
         if (version := getattr(value, "version", 1)) != 1 or isinstance(value, Stage):
             described["version"] = version
         for field in dataclasses.fields(value):

@@ -1,0 +1,48 @@
+"""The toy world of the tests: a random model that speaks the embedded world's tokens, and a home of its own for every test that asks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+NANO = Path(__file__).parents[1] / "src" / "polm_bench" / "assets" / "nano"
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory) -> Path:
+    """Folder of a random Llama: 2 layers, hidden size 128, the nano tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from polm_bench.models.load import save_model
+
+    tokenizer = AutoTokenizer.from_pretrained(NANO)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=256,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("toy")
+    save_model(LlamaForCausalLM(config), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty POLM_HOME that does not exist yet."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("POLM_HOME", str(path))
+    return path
