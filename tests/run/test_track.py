@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -289,3 +295,64 @@ def test_redaction_looks_at_names_and_leaves_counts_alone():
         "pad_token": "<pad>",
     }
     assert redact_text("run data.token=abc seed=1") == "run data.token=(removed) seed=1"
+
+
+CHROMIUM = shutil.which("chromium")
+HEADLESS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --virtual-time-budget=30000 --window-size=1600,1000"
+).split()
+
+
+def browse(address: str, profile: Path, *what: str) -> str:
+    """The page's DOM after its scripts have run (`--dump-dom`), or what else is asked for."""
+    command = [CHROMIUM, *HEADLESS, f"--user-data-dir={profile}", *what, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+
+
+@pytest.fixture
+def ui(home: Path):
+    """Address of the experiment in a running `polm-bench ui`."""
+    track.track(write(home, record(0, 0.5)), home)
+    track.track(write(home, record(1, 0.7)), home)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "polm_bench", "ui", "--port", str(port)]
+    with (home / "ui.log").open("w") as log:
+        server = subprocess.Popen(
+            command, env=os.environ | {"POLM_HOME": str(home)}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", server, home / "ui.log")
+        yield re.search(r"open (\S+)", (home / "ui.log").read_text())[1]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def wait_until_healthy(address: str, server: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail(f"the UI does not answer:\n{log.read_text()}")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium (apt-get install chromium)")
+def test_the_ui_shows_runs_and_metrics(ui, home):
+    parents, children = runs(home)
+    listing = browse(ui, home / "profile", "--dump-dom")
+    assert parents[0].info.run_name in listing
+    assert "Records of polm-bench" in listing
+    run = next(child for child in children if child.data.tags["seed"] == "1")
+    page = browse(f"{ui}/{run.info.run_id}", home / "profile", "--dump-dom")
+    for text in (run.info.run_name, "nano_add/acc/vs_base", "recipe.loss.beta", "arXiv:2305.18290"):
+        assert text in page
+    browse(f"{ui}/{run.info.run_id}", home / "profile", f"--screenshot={home / 'ui.png'}")
+    assert (home / "ui.png").stat().st_size > 20_000

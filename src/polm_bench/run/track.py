@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from polm_bench.run.mirror import RunContent
 
 EXPERIMENT = "polm-bench"
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # else the UI guesses, and may open on the traces of a chat agent
+    "mlflow.note.content": "Records of polm-bench. A parent run is a configuration (its metrics are means over seeds); nested in it, a run per seed.",
+}
 BATCH_METRICS = 1000  # MLflow's limits for one log_batch
 BATCH_PARAMS = 100
 
@@ -114,11 +118,11 @@ def _experiment(client: MlflowClient, home: Path) -> str:
                 client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         if os.environ.get("MLFLOW_TRACKING_URI"):
-            return str(client.create_experiment(EXPERIMENT))
+            return str(client.create_experiment(EXPERIMENT, tags=EXPERIMENT_TAGS))
         # MLflow's own default is ./mlruns of whatever folder the process was started in.
         place = home / "mlartifacts"
         place.mkdir(exist_ok=True)
-        return str(client.create_experiment(EXPERIMENT, artifact_location=place.as_uri()))
+        return str(client.create_experiment(EXPERIMENT, artifact_location=place.as_uri(), tags=EXPERIMENT_TAGS))
 
 
 def _mirror(client: MlflowClient, record_path: Path, home: Path) -> bool:
