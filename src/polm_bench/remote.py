@@ -143,6 +143,8 @@ def hub_snapshot(repo: str, revision: str, kind: RepoType, patterns: Sequence[st
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise Unreachable(_absent(repo, revision, kind)) from error
     except (HTTPError, OSError) as error:
+        if not offline:  # a commit cached by an older huggingface_hub is found only when asked for so
+            return hub_snapshot(repo, revision, kind, patterns, offline=True)
         raise Unreachable(
             f"{kind} {repo} at revision {revision} is needed, and neither the hub nor the cache has it. Connect once (unset HF_HUB_OFFLINE), "
             f"or give a local folder with the same files."

@@ -1,0 +1,1 @@
+"""lm-eval tasks on held-out reviews."""
