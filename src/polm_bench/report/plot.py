@@ -53,12 +53,13 @@ def draw(axes: Axes, table: Table, block: Block, column: Column) -> None:
         for row in block.rows
         if column.name in row.measures and (cost := row.costs.get(against)) is not None
     ]
-    for number, (cost, row) in enumerate(points):
+    colours = {row.name: f"C{number % 10}" for number, row in enumerate(block.rows)}
+    for cost, row in points:
         measure = row.measures[column.name]
         low, high = (measure.value if bound is None else bound for bound in (measure.low, measure.high))
         # An interval of a skewed score may leave its mean out by rounding.
         reach = [[max(0.0, measure.value - low)], [max(0.0, high - measure.value)]]
-        axes.errorbar([cost], [measure.value], yerr=reach, fmt="o", color=f"C{number % 10}", capsize=2)
+        axes.errorbar([cost], [measure.value], yerr=reach, fmt="o", color=colours[row.name], capsize=2)
         axes.annotate(row.title, (cost, measure.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
     _draw_front(axes, points, column)
     if points and min(cost for cost, _ in points) > 0:

@@ -13,7 +13,7 @@ from polm_bench.stats import Bootstrap, holm, rank_groups
 def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> dict[str, int]:
     """Rank groups of the entries that have the score; those whose every cell failed come after all of them.
 
-    Two entries share a rank unless their paired difference, Holm-corrected over the column's pairs, tells them apart.
+    An entry's rank is 1 + how many beat it by a paired difference that is significant after Holm's correction over the column's pairs.
     """
     scored = {
         entry.name: (entry, found.value)
@@ -22,7 +22,10 @@ def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> dict[st
     }
     rivals = [entry for entry, _ in scored.values()]
     pairs = [(i, j) for i in range(len(rivals)) for j in range(i)]
-    p_values = holm([_pair_p(rivals[i], rivals[j], column.name, draws) for i, j in pairs])
+    raw = [_pair_p(rivals[i], rivals[j], column.name, draws) for i, j in pairs]
+    if pairs and all(p is None for p in raw):
+        return {}  # a figure of the whole set: nothing tells its rows apart
+    p_values = holm([1.0 if p is None else p for p in raw])
     table = [[1.0] * len(rivals) for _ in rivals]
     for (i, j), p in zip(pairs, p_values, strict=True):
         table[i][j] = table[j][i] = p
@@ -31,16 +34,21 @@ def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> dict[st
     return dict(zip(scored, order, strict=True)) | dict.fromkeys(failed, len(scored) + 1)
 
 
-def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float:
+def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float | None:
     """P-value of two entries' difference, seed by seed; a model that no seed changes stands beside every seed of the other."""
     left = {one.seed: one for one in first.evaluations}
     right = {one.seed: one for one in second.evaluations}
-    if len({one.key for one in right.values()}) == 1:
-        right = dict.fromkeys(left, next(iter(right.values())))
-    elif len({one.key for one in left.values()}) == 1:
-        left = dict.fromkeys(right, next(iter(left.values())))
+    if _seedless(second):
+        right = dict.fromkeys(left, second.evaluations[0])
+    elif _seedless(first):
+        left = dict.fromkeys(right, first.evaluations[0])
     found = gap([(left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())], column, draws)
-    return found.found.p if found else 1.0
+    return found.found.p if found else None
+
+
+def _seedless(entry: Entry) -> bool:
+    """Whether these are evaluations of the base model, which is the same for every seed."""
+    return bool(entry.evaluations) and all(one.key == one.record.data["rows"].get("base") for one in entry.evaluations)
 
 
 def mark_front(rows: Sequence[Row], columns: Sequence[Column], against: str) -> None:

@@ -6,25 +6,17 @@ import csv
 import html
 import io
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from polm_bench.errors import UnknownName
 from polm_bench.report import words
 from polm_bench.report.parts import Block, Row, Table
+from polm_bench.report.sheets import Sheet, fitting, legend, place, sheets
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Format = Literal["md", "csv", "latex", "html", "json"]
-
-
-class Sheet(NamedTuple):
-    """A grid of texts: one aspect of a block."""
-
-    title: str
-    head: list[str]
-    lines: list[list[str]]
 
 
 def render(table: Table, format: str) -> str:  # noqa: A002 - the command's word for it
@@ -42,12 +34,12 @@ def print_table(table: Table, console: Console) -> None:
 
     console.print(f"[bold]{_markup(table.spec.title)}[/bold]")
     for block in table.blocks:
-        console.print(f"\n{_place(table, block)}")
+        console.print(f"\n{place(table, block)}")
         for sheet in sheets(table, block):
-            for part in _fitting(sheet, console.width):
+            for part in fitting(sheet, console.width):
                 grid = Grid(box=box.SIMPLE_HEAD, title=sheet.title, title_justify="left", pad_edge=False)
-                for place, head in enumerate(part.head):
-                    grid.add_column(_markup(head), justify="left" if place == 0 else "right", overflow="fold")
+                for number, head in enumerate(part.head):
+                    grid.add_column(_markup(head), justify="left" if number == 0 else "right", overflow="fold")
                 for cells in part.lines:
                     grid.add_row(*map(_markup, cells))
                 console.print(grid)
@@ -55,61 +47,10 @@ def print_table(table: Table, console: Console) -> None:
         console.print(_markup(line), style="dim")
 
 
-def sheets(table: Table, block: Block) -> list[Sheet]:
-    """Scores, differences from the base, ranks, and cost."""
-    marks = {note: _letter(number) for number, note in enumerate(table.notes())}
-    names = [row.title + "".join(f" [{marks[note]}]" for note in row.notes) for row in block.rows]
-    heads = [words.column_head(column, block.rows) for column in block.columns]
-    columns = [column.name for column in block.columns]
-    found = [
-        Sheet(
-            "Scores",
-            ["method", "cells", *heads],
-            [
-                [name, words.statuses(row), *(_score(row, column) for column in columns)]
-                for name, row in zip(names, block.rows, strict=True)
-            ],
-        ),
-        Sheet(
-            "Difference from the base",
-            ["method", *columns],
-            [
-                [
-                    row.title,
-                    *(words.difference(row.measures[column]) if column in row.measures else "" for column in columns),
-                ]
-                for row in block.rows
-                if any(measure.difference for measure in row.measures.values())
-            ],
-        ),
-        Sheet("Ranks", ["method", *columns], [[row.title, *_ranks(row, columns)] for row in block.rows]),
-        _cost_sheet(block),
-    ]
-    return [sheet for sheet in found if sheet.lines and len(sheet.head) > 1]
-
-
-def legend(table: Table) -> list[str]:
-    """How to read the table, then the rows' notes and the missing cells."""
-    against = words.COST_NAMES.get(table.spec.against, table.spec.against)
-    lines = [
-        "Scores: mean over seeds and items with its 95 % interval (bootstrap over seeds and clusters of items). "
-        f"* no other row is as good at lower {against}.",
-        "Differences: paired by item; p-values Holm-corrected over all differences of this table.",
-        "Ranks: 1 + the number of methods that a paired test (Holm-corrected over the column's pairs) finds better.",
-        "Cost: making the model, whatever it shares with other cells included; its evaluation not. Means over seeds.",
-    ]
-    lines += [f"[{_letter(number)}] {note}" for number, note in enumerate(table.notes())]
-    if table.missing:
-        lines.append(
-            f"{len(table.missing)} cells have no record yet: `polm-bench table {table.spec.name} --run` runs them."
-        )
-    return lines
-
-
 def _markdown(table: Table) -> str:
     parts = [f"# {table.spec.title}"]
     for block in table.blocks:
-        parts.append(f"`{_place(table, block)}`")
+        parts.append(f"`{place(table, block)}`")
         for sheet in sheets(table, block):
             parts.append(f"**{sheet.title}**\n\n{_grid(sheet, 'github')}")
     parts.append("\n".join(f"- {line}" for line in legend(table)))
@@ -120,7 +61,7 @@ def _latex(table: Table) -> str:
     parts = [f"% {table.spec.title}; needs booktabs"]
     for block in table.blocks:
         for sheet in sheets(table, block):
-            parts.append(f"% {sheet.title}, {_place(table, block)}\n{_grid(sheet, 'latex_booktabs')}")
+            parts.append(f"% {sheet.title}, {place(table, block)}\n{_grid(sheet, 'latex_booktabs')}")
     parts.append("\n".join(f"% {line}" for line in legend(table)))
     text = "\n\n".join(parts) + "\n"
     return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
@@ -131,7 +72,7 @@ def _html(table: Table) -> str:
 
     parts = [f"<h1>{html.escape(table.spec.title)}</h1>"]
     for block in table.blocks:
-        parts.append(f"<h2>{html.escape(_place(table, block))}</h2>")
+        parts.append(f"<h2>{html.escape(place(table, block))}</h2>")
         for sheet in sheets(table, block):
             parts.append(f"<h3>{html.escape(sheet.title)}</h3>\n<div>{_grid(sheet, 'html')}</div>")
     drawing = svg(table)
@@ -232,52 +173,6 @@ def _rounded(value: Any) -> Any:
 def _cell(value: Any) -> Any:
     found = _rounded(value)
     return "" if found is None else f"{found:.6g}" if isinstance(found, float) else found
-
-
-def _score(row: Row, column: str) -> str:
-    measure = row.measures.get(column)
-    return "" if measure is None else words.score(measure) + (" *" if measure.front else "")
-
-
-def _ranks(row: Row, columns: Sequence[str]) -> list[str]:
-    return [str(row.ranks.get(column, "")) for column in columns]
-
-
-def _cost_sheet(block: Block) -> Sheet:
-    """Costs that some row has; a cost of nothing everywhere says nothing."""
-    shown = [name for name in words.COST_NAMES if any(row.costs.get(name) for row in block.rows)]
-    lines = [
-        [row.title, *(words.cost(name, row.costs.get(name)) for name in shown)] for row in block.rows if row.records
-    ]
-    return Sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], lines)
-
-
-def _fitting(sheet: Sheet, width: int) -> list[Sheet]:
-    """Split a sheet's columns so that each part fits the width; every part begins with the rows' names."""
-    widths = [max(len(line[i]) for line in [sheet.head, *sheet.lines]) + 3 for i in range(len(sheet.head))]
-    parts: list[list[int]] = [[]]
-    for i in range(1, len(widths)):
-        if parts[-1] and widths[0] + sum(widths[j] for j in parts[-1]) + widths[i] > width:
-            parts.append([])
-        parts[-1].append(i)
-    return [
-        Sheet(
-            sheet.title,
-            [sheet.head[0], *(sheet.head[i] for i in part)],
-            [[line[0], *(line[i] for i in part)] for line in sheet.lines],
-        )
-        for part in parts
-    ]
-
-
-def _place(table: Table, block: Block) -> str:
-    seeds = ", ".join(map(str, table.spec.seeds))
-    return " ".join(f"{group}={name}" for group, name in block.place._asdict().items()) + f", seeds {seeds}"
-
-
-def _letter(number: int) -> str:
-    """a, b, ..., z, aa, ab, ..."""
-    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)
 
 
 def _markup(text: str) -> str:

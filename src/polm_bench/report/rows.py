@@ -66,7 +66,7 @@ def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None]) -> li
     ended_well = [record for record in cells.values() if record and record.status == "ok"]
     if "sft" not in made:
         entries = _borrowed("start", "sft (start)", "SFT that {} starts from", ended_well) + entries
-    if "base" not in made:
+    if "base" not in made and any("base" in record.data["rows"] for record in ended_well):
         rest = [entry for entry in entries if entry.name != "base" or entry.records]
         name = "base" if len(rest) < len(entries) or "base" not in spec.recipes else "base (others')"
         entries = _borrowed("base", name, "Base model", ended_well) + rest

@@ -26,10 +26,10 @@ COST_NAMES = {
 
 
 def number(value: float, sign: bool = False) -> str:
-    """Three decimals below ten, fewer above; a true minus sign is left to the format."""
+    """Three decimals below ten, one above; what rounds to zero has no sign."""
     digits = 3 if abs(value) < 10 else 1
     text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return text.replace("-0.000", "0.000") if float(text) == 0 else text
+    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def interval(low: float | None, high: float | None, sign: bool = False) -> str:

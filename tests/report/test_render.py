@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.report.conftest import make_spec
+
+from polm_bench.errors import UnknownName
+from polm_bench.paths import conf_dir
+from polm_bench.report import words
+from polm_bench.report.records import load
+from polm_bench.report.render import print_table, render
+from polm_bench.report.spec import load_spec
+from polm_bench.report.table import build, save
+
+approx = pytest.approx
+ROOT = Path(__file__).resolve().parents[2]
+FORMATS = ("md", "csv", "latex", "html", "json")
+
+
+@pytest.fixture(scope="module")
+def table(spine):
+    return build(make_spec(), load(spine))
+
+
+def measure_of(table, recipe, column):
+    return next(row for row in table.blocks[0].rows if row.name == recipe).measures[column]
+
+
+def test_markdown_has_a_line_per_row_in_each_sheet_and_the_notes(table):
+    text = render(table, "md")
+    assert text.startswith("# Six methods\n")
+    for sheet in ("Scores", "Difference from the base", "Ranks", "Cost"):
+        assert f"**{sheet}**" in text
+    measure = measure_of(table, "dpo", "arithmetic/exact_match")
+    assert f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]" in text
+    assert f"{measure.difference.mean:+.3f} [" in text
+    assert "- [a] untuned: one trial of its settings" in text
+
+
+def test_csv_holds_the_figures_as_numbers(table):
+    lines = {line["recipe"]: line for line in csv.DictReader(io.StringIO(render(table, "csv")))}
+    measure = measure_of(table, "kto", "text/bits_per_byte")
+    assert float(lines["kto"]["text/bits_per_byte"]) == approx(measure.value, rel=1e-5)
+    assert float(lines["kto"]["text/bits_per_byte.difference_high"]) == approx(measure.difference.high, rel=1e-5)
+    assert lines["base"]["text/bits_per_byte.p_holm"] == ""
+    assert lines["kto"]["cost.wall_seconds"] == "81"
+
+
+def test_json_holds_the_same(table):
+    content = json.loads(render(table, "json"))
+    row = next(row for row in content["blocks"][0]["rows"] if row["recipe"] == "dpo")
+    measure = measure_of(table, "dpo", "steering/reward")
+    assert row["scores"]["steering/reward"]["value"] == approx(measure.value, rel=1e-5)
+    assert row["cells"] == {"ok": 3}
+    assert len(row["records"]) == 3
+
+
+def test_latex_uses_booktabs_and_escapes(table):
+    text = render(table, "latex")
+    assert r"\toprule" in text
+    assert r"exact\_match $\uparrow$" in text
+    assert "↑" not in text
+
+
+def test_html_is_one_page_that_loads_nothing(table):
+    text = render(table, "html")
+    assert text.startswith("<!DOCTYPE html>")
+    assert text.count("<table>") == 4
+    assert "<svg" in text
+    assert not re.search(r'(?:src|href)="(?!#)', text.replace("xlink:href", "href"))
+
+
+def test_an_unknown_format_is_answered_with_those_there_are(table):
+    with pytest.raises(UnknownName, match=r"no format named 'xlsx'\. There is: csv, html, json, latex, md"):
+        render(table, "xlsx")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_terminal_shows_every_score_at_any_width(table, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(table, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    for row in table.blocks[0].rows:
+        for measure in row.measures.values():
+            assert words.interval(measure.low, measure.high) in text
+
+
+def test_equal_records_give_equal_bytes_in_another_process(spine, table):
+    code = (
+        "import hashlib, sys\nfrom pathlib import Path\n"
+        "from polm_bench.report.records import load\nfrom polm_bench.report.render import render\n"
+        "from polm_bench.report.table import build\nfrom tests.report.conftest import make_spec\n"
+        f"table = build(make_spec(), load(Path({str(spine)!r})))\n"
+        f"print([hashlib.sha256(render(table, style).encode()).hexdigest() for style in {FORMATS!r}])\n"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.strip() == str([hashlib.sha256(render(table, style).encode()).hexdigest() for style in FORMATS])
+
+
+def content_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(table, tmp_path):
+    saved = save(table, tmp_path / "results" / "spine")
+    names = {"spine.md", "spine.csv", "spine.svg", "reproduce.sh"}
+    assert {name for name in content_of(saved) if "/" not in name} == names
+    assert len(list((saved / "records").glob("*.json"))) == 18
+    again = save(build(make_spec(), load(saved / "records")), tmp_path / "again")
+    assert content_of(again) == content_of(saved)
+
+
+def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(table, tmp_path):
+    saved = save(table, tmp_path / "spine")
+    fewer = make_spec(recipes=["base", "sft"])
+    save(build(fewer, load(saved / "records")), saved)
+    records = load(saved / "records")
+    assert {record.cell["recipe"] for record in records} == {"base", "sft"}
+    kept = {record.items_path(row) for record in records for row in record.data["items"]}
+    assert set((saved / "records" / "items").iterdir()) == kept
+
+
+def test_the_script_that_reproduces_a_table_is_a_shell_script_of_all_its_cells(table, tmp_path):
+    saved = save(table, tmp_path / "spine")
+    subprocess.run(["sh", "-n", saved / "reproduce.sh"], check=True)
+    text = (saved / "reproduce.sh").read_text()
+    assert text.count("polm-bench run +recipe=") == 18
+    assert "polm-bench run +recipe=dpo model=nano data=nano budget=nano suite=nano seed=2\n" in text
+
+
+@pytest.mark.parametrize("folder", sorted(ROOT.glob("results/*/records")), ids=lambda folder: folder.parent.name)
+def test_every_published_table_is_what_its_records_make(folder, tmp_path):
+    spec = load_spec(conf_dir(), folder.parent.name)
+    again = save(build(spec, load(folder)), tmp_path / spec.name)
+    published = content_of(folder.parent)
+    for name, content in content_of(again).items():
+        assert published[name] == content, name
+
+
+def test_reports_load_no_model_library_and_no_pandas():
+    code = (
+        "import sys\nimport polm_bench.report.table, polm_bench.report.render, polm_bench.report.console\n"
+        "import polm_bench.report.compare\n"
+        "print(sorted({'torch', 'transformers', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert out == "[]\n"
+
+
+def test_numbers_read_well():
+    assert words.number(0.12345) == "0.123"
+    assert words.number(-0.0001, sign=True) == "0.000"
+    assert words.number(123.456) == "123.5"
+    assert words.p_value(0.0004) == "p < 0.001"
+    assert words.cost("served_bytes", 7_100_000) == "7.1 MB"
+    assert words.cost("wall_seconds", 83.21) == "83.2 s"
+    assert words.cost("wall_seconds", 1500) == "25.0 min"
+    assert words.cost("tokens_trained", 412_345) == "412 k"
+    assert words.cost("flops", 8.4e12) == "8.40e+12"
+    assert words.cost("flops", None) == ""
