@@ -108,18 +108,27 @@ def plan(overrides: Sequence[str]) -> Plan:
 
 
 def each_cell(argv: Sequence[str], do: Callable[[Plan], None]) -> None:
-    """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields, in one process.
+    """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields.
 
-    Raises what `plan` raises, before the first cell starts where the sweep's overrides don't compose.
+    In one process, Hydra's default, all cells are planned before the first one runs, so that a mistake in the last one costs nothing.
+    Raises what `plan` raises.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
     words = _recipe_with_plus(argv)
+    planned: list[Plan] = []
+    mistakes: list[PolmError] = []
 
     def job(composed: DictConfig) -> None:
         settings = HydraConfig.get()
-        do(_plan(composed, settings.runtime.choices, list(settings.overrides.task)))
+        here = settings.launcher._target_.endswith("BasicLauncher")
+        try:
+            if not mistakes:
+                found = _plan(composed, settings.runtime.choices, list(settings.overrides.task))
+                planned.append(found) if here else do(found)
+        except PolmError as mistake:  # Hydra would print lines of its own about what a job raises
+            mistakes.append(mistake)
 
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["polm-bench", *words]
@@ -131,6 +140,10 @@ def each_cell(argv: Sequence[str], do: Callable[[Plan], None]) -> None:
         sys.argv = before[0]
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
+    if mistakes:
+        raise mistakes[0]
+    for found in planned:
+        do(found)
 
 
 def _recipe_with_plus(words: Sequence[str]) -> list[str]:
@@ -199,7 +212,7 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
             raise cause from error
         if isinstance(cause, ValidationError):
             inner = re.search(r"full_key: (\S+)", str(error))
-            raise _invalid(inner[1] if inner else group, cause) from error
+            raise _invalid(f"{group}.{inner[1]}" if inner else group, cause) from error
         raise BadOverride(f"{group}: {str(error).strip()}") from error
     if not isinstance(value, kind):
         raise BadOverride(f"{group}: _target_ makes a {type(value).__name__}, not a {kind.__name__}")
@@ -242,7 +255,8 @@ class _Translated:
         if isinstance(error, MissingConfigException) and error.missing_cfg_file:
             group, _, name = str(error.missing_cfg_file).rpartition("/")
             raise UnknownName(group or "configuration", name, options(group) if group else []) from error
-        if isinstance(error, HydraException | OmegaConfBaseException):
+        a_number_for_a_name = isinstance(error, ValueError) and "Config group override" in str(error)
+        if isinstance(error, HydraException | OmegaConfBaseException) or a_number_for_a_name:
             raise BadOverride(self._explain(error)) from error
 
     def _explain(self, error: BaseException) -> str:
@@ -259,7 +273,8 @@ class _Translated:
                     else f"Groups: {', '.join(GROUPS)}; see 'polm-bench plan --help'."
                 )
                 return f"'{word}': there is no setting '{name}'. {hint}"
-        return text
+        wrong = getattr(error, "override", None)
+        return f"'{wrong}': {text.split(' See https')[0]}" if wrong else text
 
 
 def _settings(words: Sequence[str]) -> list[str]:
