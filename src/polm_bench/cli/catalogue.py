@@ -145,7 +145,7 @@ def _about(group: str, name: str) -> str:
             break
         if not match[1].strip().startswith("polm-bench "):
             words.append(match[1].strip())
-    return re.split(r"(?<=[.:;])\s", " ".join(words), maxsplit=1)[0].rstrip(".:;")
+    return re.split(r"(?<=[.;])\s", " ".join(words), maxsplit=1)[0].rstrip(".:;")
 
 
 def _class(found: Row) -> str:
