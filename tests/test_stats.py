@@ -78,6 +78,14 @@ def test_scores_that_are_all_right_or_all_wrong_get_the_exact_binomial_bound(boo
     assert (wrong.low, wrong.high) == approx((0.0, 1 - 0.025**0.01))
 
 
+def test_the_interval_of_a_proportion_stays_a_proportion(bootstrap):
+    passages = [0, 0, 0, 0, 1, 1, 1, 1]
+    right, wrong = np.array([1, 0, 0, 0, 1, 1, 1, 1.0]), np.zeros(8)
+    found = mean_interval(right, bootstrap, clusters=passages)  # two passages say next to nothing
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert paired_difference(right, wrong, bootstrap, clusters=passages).high == 1.0
+
+
 def test_a_constant_score_that_is_no_proportion_has_no_spread(bootstrap):
     found = mean_interval([2.5, 2.5, 2.5], bootstrap)
     assert (found.low, found.mean, found.high) == (2.5, 2.5, 2.5)

@@ -117,6 +117,8 @@ def mean_interval(
     """
     matrix, found = _spread(scores, bootstrap, clusters, weights)
     low, high = _bounds(found, level)
+    if _binary(matrix):
+        low, high = max(0.0, low), min(1.0, high)
     if (matrix == matrix[0, 0]).all() and matrix[0, 0] in (0.0, 1.0):
         reach = ((1 - level) / 2) ** (1 / found.clusters)
         low, high = (reach, 1.0) if matrix[0, 0] == 1.0 else (0.0, 1 - reach)
@@ -141,10 +143,13 @@ def paired_difference(
     first, second = np.atleast_2d(np.asarray(scores, float)), np.atleast_2d(np.asarray(against, float))
     gaps, found = _spread(first - second, bootstrap, clusters, weights)
     low, high = _bounds(found, level)
+    binary = _binary(first) and _binary(second)
+    if binary:
+        low, high = max(-1.0, low), min(1.0, high)
     seeds, items = gaps.shape
     if seeds > 1:
         p, test = _t_test(found), "seeds"
-    elif found.clusters == items and found.equal_weights and _binary(first) and _binary(second):
+    elif found.clusters == items and found.equal_weights and binary:
         p, test = mcnemar(int((gaps > 0).sum()), int((gaps < 0).sum())), "mcnemar"
     else:
         p, test = sign_flip(found.sums, bootstrap), "sign-flip"
