@@ -22,6 +22,7 @@ from polm_bench.errors import Unreachable
 log = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+LARGE = 16 * 2**20  # bytes; the hash of a file this large is remembered
 SECONDS = 20  # to wait for an answer before the cache is asked instead
 
 RepoType = Literal["model", "dataset"]
@@ -42,6 +43,26 @@ def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """Hash of a file; that of a large one is kept by path, size and time of change, so that planning stays quick."""
+    state = path.stat()
+    if state.st_size < LARGE:
+        return file_sha256(path)
+    name = hashlib.sha256(f"{path.resolve()}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
+    memory = cache_folder() / "hashes" / name
+    if memory.is_file():
+        return memory.read_text(encoding="ascii")
+    digest = file_sha256(path)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as handle:
+            handle.write(digest)
+        Path(handle.name).replace(memory)
+    except OSError as error:
+        log.info("the hash of %s is not remembered: %s", path, error)
+    return digest
 
 
 def from_index(package: str, release: str, sha256: str, kind: Literal["wheel", "sdist"]) -> Path:

@@ -82,10 +82,10 @@ def test_the_place_of_a_folder_survives_pickling(tmp_path):
 
 
 def test_the_hash_of_large_weights_is_remembered_until_they_change(tmp_path, monkeypatch):
-    from polm_bench.models import folder as module
+    from polm_bench import remote
 
     monkeypatch.setenv("POLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(remote, "LARGE", 0)
     place = write_model(tmp_path / "m")
     first = of(place).fetch().key
     assert of(place).fetch().key == first

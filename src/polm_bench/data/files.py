@@ -20,7 +20,7 @@ from polm_bench.data.source import DataSource, Rows, Split
 from polm_bench.data.split import share_out
 from polm_bench.errors import BadData
 from polm_bench.graph import FORBID
-from polm_bench.remote import file_sha256
+from polm_bench.remote import remembered_sha256
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 HELD_OUT = ("validation", "valid", "val", "dev", "eval", "test")  # how the names of validation files in a folder start
@@ -100,8 +100,8 @@ class FileData(DataSource):
         train, validation = self._files()
         return FileRows(
             role=name,
-            train=tuple(file_sha256(path) for path in train),
-            validation=tuple(file_sha256(path) for path in validation),
+            train=tuple(remembered_sha256(path) for path in train),
+            validation=tuple(remembered_sha256(path) for path in validation),
             validation_share=self.validation_share,
             mapping=mapping,
             source=mapping_of(mapping.derive, self.roles_from, self.name) if mapping.derive else None,
@@ -119,7 +119,7 @@ class FileData(DataSource):
             "source": "files",
             "path": self.path,
             "license": self.license,
-            "files": {path.name: file_sha256(path) for path in (*train, *validation)},
+            "files": {path.name: remembered_sha256(path) for path in (*train, *validation)},
         }
 
     def _files(self) -> tuple[list[Path], list[Path]]:

@@ -18,7 +18,7 @@ from polm_bench.data.source import DataSource, Rows, Split
 from polm_bench.data.split import share_out
 from polm_bench.errors import BadData
 from polm_bench.graph import FORBID
-from polm_bench.remote import file_sha256, hub_commit, hub_snapshot
+from polm_bench.remote import hub_commit, hub_snapshot, remembered_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -212,7 +212,7 @@ def folder_hash(folder: Path) -> str:
     files = data_in(folder)
     if not [file for file in files if file.name != "README.md"]:
         raise BadData(f"{folder}: no data files ({', '.join(DATA)}).")
-    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {file_sha256(file)}" for file in files)
+    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {remembered_sha256(file)}" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 

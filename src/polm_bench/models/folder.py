@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import BadModel
-from polm_bench.remote import cache_folder, file_sha256
+from polm_bench.remote import remembered_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
 
 WEIGHTS = "*.safetensors"
 FILES = (
@@ -36,7 +32,6 @@ FILES = (
 """The files of a model, and nothing else: no pickle, no code, no other framework's weights."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-LARGE = 16 * 2**20  # bytes; the hash of a file this large is remembered
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -46,28 +41,8 @@ def model_files(folder: Path) -> list[Path]:
 
 def content_hash(folder: Path) -> str:
     """SHA-256 over names and contents of the model's files: the identity of a folder, wherever it lies."""
-    listing = "\n".join(f"{path.name} {_remembered_sha256(path)}" for path in model_files(folder))
+    listing = "\n".join(f"{path.name} {remembered_sha256(path)}" for path in model_files(folder))
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _remembered_sha256(path: Path) -> str:
-    """Hash of a file; that of a large one is kept by path, size and time of change, so that planning stays quick."""
-    state = path.stat()
-    if state.st_size < LARGE:
-        return file_sha256(path)
-    name = hashlib.sha256(f"{path.resolve()}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
-    memory = cache_folder() / "hashes" / name
-    if memory.is_file():
-        return memory.read_text(encoding="ascii")
-    digest = file_sha256(path)
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as handle:
-            handle.write(digest)
-        Path(handle.name).replace(memory)
-    except OSError as error:
-        log.info("the hash of %s is not remembered: %s", path, error)
-    return digest
 
 
 def check_folder(folder: Path, asked: str) -> None:
