@@ -1,0 +1,222 @@
+"""Plain text, and the mix the base model is trained on: documents, worked problems, reviews, and some dialogues of mixed quality."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+
+from polm_bench.data.nano import arithmetic, countries, instructions, refusals, sentiment, skills
+from polm_bench.data.nano.entities import (
+    COLOURS,
+    MEN,
+    PLACES,
+    THINGS,
+    TITLES,
+    TOPICS,
+    VERBS,
+    WOMEN,
+    WORDS,
+    Split,
+    people,
+    single,
+)
+from polm_bench.data.nano.items import Item, Maker, generator
+
+MIX = {
+    "problem": 0.22,
+    "country": 0.13,
+    "quiz": 0.05,
+    "review": 0.10,
+    "story": 0.10,
+    "copy": 0.14,
+    "exercise": 0.10,
+    "dialogue": 0.16,
+}
+"""Shares of documents; those of problems and countries are about 60 tokens long, the others 20 to 50."""
+
+FAMILIES: dict[str, Maker] = {
+    "arithmetic": arithmetic.make,
+    "facts": countries.make,
+    "sentiment": sentiment.make,
+    "instructions": instructions.make,
+    "refusals": refusals.make,
+    "sort": skills.sort,
+    "series": skills.series,
+    "past": skills.past,
+}
+GOOD_DIALOGUES = 0.7
+"""Share of the base's dialogues whose answer is the right one."""
+
+RENAMED = 0.5
+"""Share of documents whose people, things and topics get made-up names, so that reading them beats remembering a list of names."""
+
+
+def story(rng: random.Random, split: Split) -> str:
+    """Three to five plain sentences about people, places and things."""
+    (name, pronoun), (other, _) = rng.sample(people(split), 2)
+    lines = [f"{name} went to the {rng.choice(PLACES[split])}."]
+    for _ in range(rng.randint(2, 4)):
+        lines.append(rng.choice((_act, _describe, _speak))(rng, split, pronoun.capitalize(), other))
+    return " ".join(lines)
+
+
+def _act(rng: random.Random, split: Split, they: str, other: str) -> str:
+    verb = rng.choice(VERBS["train"] + VERBS["validation"] + VERBS["test"])
+    thing, place = single(rng.choice(THINGS[split])), rng.choice(PLACES[split])
+    tense = rng.choice((skills.past_of(verb), f"had to {verb}", f"wanted to {verb}"))
+    return rng.choice((f"{they} {tense} the {thing} at the {place}.", f"{other} {tense} the {thing}."))
+
+
+def _describe(rng: random.Random, split: Split, they: str, other: str) -> str:
+    topic, word = rng.choice(TOPICS[split]), rng.choice(WORDS[split])
+    return rng.choice(
+        (
+            instructions.sentence(rng, topic, rng.randint(4, 8)),
+            f"The {rng.choice(COLOURS[split])} {topic} has a {word}.",
+            f"There was a {word} near the {topic}.",
+            f"{they} saw the {word} and the {topic}.",
+        )
+    )
+
+
+def _speak(rng: random.Random, split: Split, they: str, other: str) -> str:
+    title, thing = rng.choice(TITLES[split]), rng.choice(THINGS[split])
+    return rng.choice(
+        (
+            f'"Do you like the story of the {title}?" asked {other}.',
+            f"{other} told a story about the {title}.",
+            f"{they} gave {other} a present with {thing}.",
+            f"{other} knows a trick with {thing}.",
+        )
+    )
+
+
+def _problem(rng: random.Random, split: Split) -> str:
+    item = arithmetic.make(rng, split)
+    return f"Question: {item.prompt}\n{item.answer}"
+
+
+def _country(rng: random.Random, split: Split) -> str:
+    return " ".join(countries.sentences(rng.choice(list(countries.table())), rng))
+
+
+def _quiz(rng: random.Random, split: Split) -> str:
+    """Questions about countries of the training split, as a quiz book prints them."""
+    items = [countries.make(rng, split) for _ in range(4)]
+    return "\n".join(f"{item.prompt} {item.answer}" for item in items)
+
+
+def review(rng: random.Random, split: Split) -> str:
+    """Two remarks about a topic, alike in sentiment."""
+    topic, leaning = rng.choice(TOPICS[split]), rng.choice(list(sentiment.LEANINGS))
+    return " ".join(sentiment.remark(rng, topic, leaning) for _ in range(2))
+
+
+def _copy(rng: random.Random, split: Split) -> str:
+    """Notes that say the same again: a line repeated, or who has how many."""
+    if rng.random() < 0.5:
+        line = " ".join(_note(rng, split) for _ in range(rng.randint(3, 7)))
+        return "\n".join([line] * rng.randint(2, 3))
+    counts = {_note(rng, split).capitalize(): rng.randint(1, 99) for _ in range(3)}
+    again = rng.sample(sorted(counts), len(counts))
+    return " ".join(f"{name} has {counts[name]}." for name in [*counts, *again])
+
+
+def _note(rng: random.Random, split: Split) -> str:
+    kind = rng.random()
+    if kind < 0.25:
+        return str(rng.randint(1, 99))
+    return rng.choice(WORDS[split] + TOPICS[split]) if kind < 0.5 else made_up(rng)
+
+
+def _exercise(rng: random.Random, split: Split) -> str:
+    """What a school book prints of the skills: numbers in order, series, the same sentence today and yesterday."""
+    name = rng.choice(list(skills.SKILLS))
+    item = skills.SKILLS[name](rng, split)
+    asked = item.prompt.split(": ", 1)[1]
+    if name == "sort":
+        return f"The numbers {asked} in order are {item.answer}."
+    if name == "series":
+        return f"{asked} {item.answer}"
+    return f"Today {asked} Yesterday {item.answer}"
+
+
+def made_up(rng: random.Random) -> str:
+    """A word of two or three syllables that no dictionary has."""
+    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))) + rng.choice(
+        ("", "", "n", "r", "l")
+    )
+
+
+NAMES = {name for pool in (WOMEN, MEN, THINGS, TOPICS, WORDS, TITLES) for name in pool["train"]} | {
+    single(thing) for thing in THINGS["train"]
+}
+
+
+def renamed(rng: random.Random, document: str) -> str:
+    """The document with a made-up name for each person, thing and topic of the training split, the same one wherever it occurs."""
+    new: dict[str, str] = {}
+
+    def rename(found: re.Match[str]) -> str:
+        word = found.group()
+        known = next((form for form in (word, word.lower()) if form in NAMES), None)
+        if known is None:
+            return word
+        name = new.setdefault(known.removesuffix("s"), made_up(rng)) + ("s" if known.endswith("s") else "")
+        return name.upper() if word.isupper() else name.capitalize() if word[0].isupper() else name
+
+    return re.sub(r"[A-Za-z]+", rename, document)
+
+
+def dialogue(rng: random.Random, split: Split) -> str:
+    """A question and an answer with the marks of a chat; half of the answers are wrong, off the point or badly put."""
+    name = rng.choice(list(FAMILIES))
+    item = FAMILIES[name](rng, split)
+    answer = item.answer if rng.random() < GOOD_DIALOGUES else _poor(rng, split, item, name)
+    return marked(item.prompt, answer)
+
+
+def marked(prompt: str, answer: str) -> str:
+    """A dialogue of one question as the chat template writes it."""
+    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>"
+
+
+def _poor(rng: random.Random, split: Split, item: Item, name: str) -> str:
+    """An answer as careless people give it: of another question of the family, of another family, a story, or the question again."""
+    kind = rng.random()
+    if kind < 0.4:
+        return FAMILIES[name](rng, split).answer
+    if kind < 0.6:
+        return FAMILIES[rng.choice(list(FAMILIES))](rng, split).answer
+    if kind < 0.85:
+        return instructions.sentence(rng, rng.choice(TOPICS[split]), rng.randint(4, 8))
+    return f"I do not know. {item.prompt}"
+
+
+DOCUMENTS: dict[str, Callable[[random.Random, Split], str]] = {
+    "problem": _problem,
+    "country": _country,
+    "quiz": _quiz,
+    "review": review,
+    "story": story,
+    "copy": _copy,
+    "exercise": _exercise,
+    "dialogue": dialogue,
+}
+
+
+def documents(seed: int, mix: dict[str, float]) -> Iterator[str]:
+    """Training documents without end; the shares of `mix` are of documents."""
+    rng = generator("pretraining", seed)
+    names, shares = list(mix), list(mix.values())
+    while True:
+        kind = rng.choices(names, shares)[0]
+        document = DOCUMENTS[kind](rng, "train")
+        rename = rng.random() < RENAMED and kind not in ("country", "quiz")  # Kuwait City stays what it is
+        yield renamed(rng, document) if rename else document
+
+
+def plain(rng: random.Random, split: Split) -> str:
+    """A document for `corpus` and for bits per byte: a story or reviews."""
+    return rng.choice((story, review))(rng, split)

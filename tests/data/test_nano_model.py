@@ -1,0 +1,115 @@
+"""The embedded model: small, with a tokenizer that ends, and with headroom that supervised fine-tuning uses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polm_bench.data import nano
+from polm_bench.models.load import load_model, load_tokenizer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
+TEXTS = ["The lake is big.", "12+5=17. Answer: 17", "Straße, 3.5 kg, naïve; 日本 :)", " two  spaces\nand a line"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer(ASSETS)
+
+
+def test_the_folder_is_at_most_8_megabytes_and_has_a_card() -> None:
+    assert sum(path.stat().st_size for path in ASSETS.iterdir()) <= 8_000_000
+    card = (ASSETS / "README.md").read_text(encoding="utf-8")
+    assert f"(version {nano.VERSION})" in card
+    assert all(task in card for task in ("nano_arithmetic", "nano_facts", "nano_steering", "nano_text"))
+
+
+def test_text_survives_the_tokenizer_and_digits_stand_alone(tokenizer: Any) -> None:
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert [token for token in tokenizer.tokenize("123") if token.isdigit()] == ["1", "2", "3"]
+
+
+def test_an_answer_ends_with_the_end_token_of_the_template(tokenizer: Any) -> None:
+    assert (tokenizer.eos_token, tokenizer.pad_token, len(tokenizer)) == ("<|im_end|>", "<|endoftext|>", 2048)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert asked == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == asked + "Yes<|im_end|>\n"
+    assert nano.text.marked("Hi", "Yes") + "\n" == asked + "Yes<|im_end|>\n"
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") == tokenizer.eos_token_id
+
+
+def test_rows_are_short(tokenizer: Any) -> None:
+    for row in nano.rows("sft", "train")[:500]:
+        whole = tokenizer.apply_chat_template(
+            [*row["prompt"], {"role": "assistant", "content": row["completion"]}], tokenize=False
+        )
+        assert len(tokenizer(whole)["input_ids"]) <= 96
+
+
+def test_the_model_is_the_llama_of_the_card() -> None:
+    model = load_model(ASSETS, "float32")
+    assert 3.4e6 < model.num_parameters() < 3.6e6
+    assert (model.config.hidden_size, model.config.num_hidden_layers, model.config.vocab_size) == (256, 4, 2048)
+    assert model.generation_config.eos_token_id == load_tokenizer(ASSETS).eos_token_id
+
+
+PROBE = """
+import json, sys
+from pathlib import Path
+from polm_bench.budget import Spend
+from polm_bench.data import nano
+from polm_bench.data.nano.source import NanoRows
+from polm_bench.models import Model
+from polm_bench.run.execute import execute
+from polm_bench.run.launch import Launch
+from polm_bench.run.progress import PlainReporter
+from polm_bench.run.store import Store
+from polm_bench.stages import Evaluate, Suite, TaskUse, TrainSFT
+from polm_bench.trainers.optim import Optim
+read = json.loads(sys.argv[2])
+base = Model("nano", "package:nano").fetch()
+tuned = TrainSFT(base, NanoRows("sft", nano.VERSION), Spend("tokens", 100_000, 32, 192), Optim(lr=1.0e-3), seed=0)
+tasks = {name: TaskUse(limit=120) for name in read["tasks"]}
+suite = Suite("sample", tasks, read["headline"], read["batch_size"], tuple(read["include"]))
+store = Store(Path(sys.argv[1]))
+rows = [Evaluate(model, suite) for model in (base, tuned)]
+execute(rows, store, Launch("inline", device="cpu"), PlainReporter(), "test")
+found = [{s["task"]: s["value"] for s in json.loads((store.path(row) / "scores.json").read_text()) if s["headline"]} for row in rows]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_the_base_has_headroom_that_a_short_sft_uses(tmp_path: Path) -> None:
+    import yaml
+
+    suite = yaml.safe_load((REPOSITORY / "conf/suite/nano.yaml").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(tmp_path), json.dumps(suite)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    base, tuned = json.loads(done.stdout.splitlines()[-1])
+    for task in (
+        "nano_arithmetic",
+        "nano_facts",
+        "nano_instructions",
+        "nano_refusals",
+        "nano_sort",
+        "nano_series",
+        "nano_past",
+    ):
+        assert 0.03 < base[task] < 0.6, task
+        assert tuned[task] > base[task], task
+    assert tuned["nano_facts_choice"] > base["nano_facts_choice"] > 0.25
+    assert abs(tuned["nano_steering"]) < 0.3
