@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,12 @@ FORMATS = ("md", "csv", "latex", "html", "json")
 @pytest.fixture(scope="module")
 def table(spine):
     return build(make_spec(), load(spine))
+
+
+@pytest.fixture(scope="module")
+def saved(table, tmp_path_factory):
+    """The table's published folder. Read it, don't write to it."""
+    return save(table, tmp_path_factory.mktemp("results") / "spine")
 
 
 def measure_of(table, recipe, column):
@@ -115,8 +122,7 @@ def content_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(table, tmp_path):
-    saved = save(table, tmp_path / "results" / "spine")
+def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(saved, tmp_path):
     names = {"spine.md", "spine.csv", "spine.svg", "reproduce.sh"}
     assert {name for name in content_of(saved) if "/" not in name} == names
     assert len(list((saved / "records").glob("*.json"))) == 18
@@ -124,8 +130,8 @@ def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(table, tmp_
     assert content_of(again) == content_of(saved)
 
 
-def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(table, tmp_path):
-    saved = save(table, tmp_path / "spine")
+def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(saved, tmp_path):
+    saved = shutil.copytree(saved, tmp_path / "spine")
     fewer = make_spec(recipes=["base", "sft"])
     save(build(fewer, load(saved / "records")), saved)
     records = load(saved / "records")
@@ -134,8 +140,7 @@ def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(table, 
     assert set((saved / "records" / "items").iterdir()) == kept
 
 
-def test_the_script_that_reproduces_a_table_is_a_shell_script_of_all_its_cells(table, tmp_path):
-    saved = save(table, tmp_path / "spine")
+def test_the_script_that_reproduces_a_table_is_a_shell_script_of_all_its_cells(saved):
     subprocess.run(["sh", "-n", saved / "reproduce.sh"], check=True)
     text = (saved / "reproduce.sh").read_text()
     assert text.count("polm-bench run +recipe=") == 18
