@@ -81,7 +81,12 @@ def test_columns_are_mapped_and_margins_are_kept(tmp_path):
     columns = {"prompt": "q", "chosen": "good", "rejected": "bad", "margin": None}
     data = source(write_jsonl(tmp_path / "a.jsonl", rows), columns=columns)
     first = data.role("preference").load("train")[0]
-    assert first == {"prompt": [{"role": "user", "content": "Question 0?"}], "chosen": "good 0", "rejected": "bad 0", "margin": 2.0}
+    assert first == {
+        "prompt": [{"role": "user", "content": "Question 0?"}],
+        "chosen": "good 0",
+        "rejected": "bad 0",
+        "margin": 2.0,
+    }
 
 
 def test_roles_that_follow_from_preferences_are_there(tmp_path):
@@ -97,7 +102,9 @@ def test_a_folder_and_a_file_for_validation_are_splits(tmp_path):
     write_jsonl(tmp_path / "d" / "train.jsonl", PAIRS[:15])
     write_jsonl(tmp_path / "d" / "validation.jsonl", PAIRS[15:])
     folder = source(tmp_path / "d").role("preference")
-    files = source(tmp_path / "d" / "train.jsonl", validation=str(tmp_path / "d" / "validation.jsonl")).role("preference")
+    files = source(tmp_path / "d" / "train.jsonl", validation=str(tmp_path / "d" / "validation.jsonl")).role(
+        "preference"
+    )
     assert [len(folder.load(split)) for split in ("train", "validation")] == [15, 5]
     assert identity(folder) == identity(files)
 

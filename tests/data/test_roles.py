@@ -63,7 +63,11 @@ def test_a_prompt_of_text_becomes_one_user_message_and_other_columns_are_left_ou
         ("ranking", {"responses": ["4"], "scores": [1.0]}, "needs at least 2"),
         ("ranking", {"responses": ["4", ""]}, "field 'responses': item 2: empty"),
         ("unpaired", {"label": 1}, "field 'label': must be true or false"),
-        ("facts", {"neighbours": [{"prompt": "3 + 3?"}]}, "field 'neighbours': item 1: must have 'prompt' and 'answer'"),
+        (
+            "facts",
+            {"neighbours": [{"prompt": "3 + 3?"}]},
+            "field 'neighbours': item 1: must have 'prompt' and 'answer'",
+        ),
         ("verifiable", {"spec": [1]}, "field 'spec': must be a mapping"),
     ],
 )
