@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
+from polm_bench.cli.printing import console, only_ours_on_stdout, print_json, print_rows
 from polm_bench.paths import home
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None
     from polm_bench.run.track import track
 
     place = home()
+    # The libraries' own bars run into ours on a terminal, and fill a log file; they read this when they are imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
     def do(plan: Plan) -> None:
         shown = reporter()
@@ -63,11 +66,9 @@ def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None
 
 def print_record(record: Record) -> None:
     """Scores beside the base row, intervals and cost."""
-    from rich.console import Console
-
     from polm_bench.report.console import print_result
 
-    print_result(record, Console())
+    print_result(record, console())
 
 
 def show_plan(overrides: Sequence[str], as_json: bool) -> int:

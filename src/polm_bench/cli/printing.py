@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PAGE_WIDTH = 120  # characters
 Row = dict[str, Any]
 
 
@@ -59,6 +63,13 @@ def print_json(value: Any, to: TextIO | None = None) -> None:
     (to or sys.stdout).write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def console() -> Console:
+    """Rich's console on stdout; in a pipe or a file it is as wide as a page, not as the 80 columns that rich assumes."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
+
+
 @contextmanager
 def only_ours_on_stdout(wanted: bool) -> Iterator[TextIO]:
     """While it lasts, whatever writes to stdout (libraries, child processes) reaches stderr; yields the real stdout."""
@@ -79,7 +90,6 @@ def only_ours_on_stdout(wanted: bool) -> Iterator[TextIO]:
 
 def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
@@ -87,4 +97,4 @@ def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str
         table.add_column(name, style="bold" if number == 0 else None, overflow="fold")
     for line in texts:
         table.add_row(*line)
-    Console().print(table, markup=False)
+    console().print(table, markup=False)

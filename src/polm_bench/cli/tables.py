@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polm_bench.cli.printing import only_ours_on_stdout, print_json
+from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
 from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir, home
 
@@ -31,9 +31,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
         if style is not None:
             out.write(render.render(built, style))
         else:
-            from rich.console import Console
-
-            render.print_table(built, Console())
+            render.print_table(built, console())
     return 1 if any(read(path).status != "ok" for path in made) else 0
 
 
@@ -47,9 +45,7 @@ def compare(first: str, second: str, records: Path | None, as_json: bool) -> int
     if as_json:
         print_json(result.to_dict())
     else:
-        from rich.console import Console
-
-        result.print(Console())
+        result.print(console())
     return 0
 
 
