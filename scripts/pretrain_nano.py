@@ -30,8 +30,8 @@ from polm_bench.trainers.optim import Optim
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
 
-TOKENS = 3_500_000
-DOCUMENTS = 110_000  # a little more than the tokens above, so that no document is seen twice
+WARM_UP_TOKENS, TOKENS = 400_000, 3_200_000
+WARM_UP_DOCUMENTS, DOCUMENTS = 16_000, 85_000  # a little more than the tokens above, so that no document is seen twice
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 640,
@@ -58,7 +58,6 @@ class InitModel(Stage):
     vocabulary: int
     context: int
     shape: dict[str, int]
-    spread: float  # standard deviation of the weights; with 0.02 the model learnt to copy much later
     template: str
     seed: int
 
@@ -78,7 +77,6 @@ class InitModel(Stage):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            initializer_range=self.spread,
             **self.shape,
         )
         save_model(LlamaForCausalLM(config), tokenizer, job.out)
@@ -129,9 +127,12 @@ class HalvePrecision(Stage):
 def base_model() -> Stage:
     """The base model as a graph of stages."""
     data = NanoPretraining("corpus", nano.VERSION, seed=0, documents=DOCUMENTS)
-    init = InitModel(data, 20_000, VOCABULARY, CONTEXT, SHAPE, 0.06, TEMPLATE, seed=0)
-    optim = Optim(lr=2.0e-3, schedule="cosine", warmup=0.05, weight_decay=0.01, beta2=0.98)
-    return HalvePrecision(TrainText(init, data, Spend("tokens", TOKENS, batch=8, max_length=128), optim, seed=0))
+    init = InitModel(data, 20_000, VOCABULARY, CONTEXT, SHAPE, TEMPLATE, seed=0)
+    warm_up = NanoPretraining("corpus", nano.VERSION, seed=0, documents=WARM_UP_DOCUMENTS, warm_up=True)
+    first = Optim(lr=1.0e-3, schedule="constant_with_warmup", warmup=0.1, weight_decay=0.01, beta2=0.98)
+    then = Optim(lr=1.5e-3, schedule="cosine", warmup=0.02, weight_decay=0.01, beta2=0.98)
+    copier = TrainText(init, warm_up, Spend("tokens", WARM_UP_TOKENS, batch=16, max_length=64), first, seed=0)
+    return HalvePrecision(TrainText(copier, data, Spend("tokens", TOKENS, batch=8, max_length=128), then, seed=0))
 
 
 def tuned_model(base: Stage) -> Stage:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID, Stage, identity, ordered
@@ -47,6 +47,16 @@ def test_another_number_name_or_class_gives_another_key():
 def test_a_field_at_its_default_is_not_part_of_the_key():
     assert "name" not in identity(Leaf(1))
     assert Leaf(1, "plain").key == Leaf(1).key
+
+
+def test_a_pydantic_default_is_not_part_of_the_key_either():
+    @dataclass(frozen=True, config=FORBID)
+    class Bounded(Stage):
+        lr: float = Field(gt=0)
+        clip: float = Field(default=1.0, gt=0)
+
+    assert set(identity(Bounded(lr=1))) == {"class", "version", "lr"}
+    assert set(identity(Bounded(lr=1, clip=2))) == {"class", "version", "lr", "clip"}
 
 
 def test_the_version_is_part_of_the_key(monkeypatch):

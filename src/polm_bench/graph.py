@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Configuration of every schema here: an unknown field is an error, and so is a number that is not finite."""
@@ -107,6 +108,10 @@ def _describe(value: Any, top: bool = False) -> Any:
 
 
 def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
+    if isinstance(
+        field.default, FieldInfo
+    ):  # pydantic leaves its Field(default=...) where a dataclass keeps a plain default
+        return bool(item == field.default.get_default(call_default_factory=True, validated_data={}))
     if field.default is not dataclasses.MISSING:
         return bool(item == field.default)
     if field.default_factory is not dataclasses.MISSING:

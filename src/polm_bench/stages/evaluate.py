@@ -134,22 +134,23 @@ def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
 
     folders = [str(folder) for folder in suite.folders()]
     manager = TaskManager(include_path=folders or None, include_defaults=not folders)
+    loaded: dict[str, dict[str, Any]] = {}
+    limited: dict[str, list[int]] = {}
     try:
-        loaded = manager.load(list(suite.tasks))
+        for entry, use in suite.tasks.items():
+            found = manager.load([entry])
+            for name, task in found["tasks"].items():  # several, where the entry is a group
+                if use.shots is not None:
+                    task.set_config(key="num_fewshot", value=use.shots)
+                task.set_fewshot_seed(seed=suite.seed)
+                if use.limit:
+                    limited[name] = list(range(min(use.limit, len(task.eval_docs))))
+            for part, values in found.items():
+                loaded.setdefault(part, {}).update(values)
     except (ConnectionError, FileNotFoundError) as error:
         raise Unreachable(
-            f"the tasks of suite={suite.name} can't be loaded: {error}. They need the network once, or suite=nano."
+            f"the tasks of suite={suite.name} can't be loaded: {error}. They need the network once; suite=nano needs none."
         ) from error
-    for name, task in loaded["tasks"].items():
-        use = suite.tasks.get(name, TaskUse())
-        if use.shots is not None:
-            task.set_config(key="num_fewshot", value=use.shots)
-        task.set_fewshot_seed(seed=suite.seed)
-    limited = {
-        name: list(range(min(use.limit, _size(loaded["tasks"][name]))))
-        for name, use in suite.tasks.items()
-        if use.limit
-    }
     return lm_eval.evaluator.evaluate(
         lm=lm,
         task_dict=loaded,
@@ -161,13 +162,10 @@ def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
     )
 
 
-def _size(task: Any) -> int:
-    return len(task.eval_docs)
-
-
 def _scores(suite: Suite, found: dict[str, Any], template: str) -> Iterator[dict[str, Any]]:
     for task, results in sorted(found["results"].items()):
-        samples = found["samples"].get(task, [])
+        leaves = found["group_subtasks"].get(task) or [task]
+        items = sum(len({sample["doc_id"] for sample in found["samples"].get(leaf, [])}) for leaf in leaves)
         for name, value in sorted(results.items()):
             metric, _, chosen = name.partition(",")
             if (
@@ -183,8 +181,8 @@ def _scores(suite: Suite, found: dict[str, Any], template: str) -> Iterator[dict
                 "metric": metric,
                 "value": float(value),
                 "stderr": float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
-                "n": len({sample["doc_id"] for sample in samples}),
-                "higher_is_better": bool(found["higher_is_better"][task].get(metric, True)),
+                "n": items,
+                "higher_is_better": bool(found["higher_is_better"].get(task, {}).get(metric, True)),
                 "filter": chosen,
                 "shots": int(found["n-shot"].get(task, 0)),
                 "template_hash": template,

@@ -64,8 +64,8 @@ RELATIONS: dict[str, Relation] = {
 @cache
 def table() -> dict[str, dict[str, str]]:
     """Values by country and relation, in the alphabet's order."""
-    with (files(__package__) / "countries.csv").open(encoding="utf-8", newline="") as file:
-        return {row.pop("country"): row for row in csv.DictReader(file)}
+    lines = (files(__package__) / "countries.csv").read_text(encoding="utf-8").splitlines()
+    return {row.pop("country"): row for row in csv.DictReader(lines)}
 
 
 @cache

@@ -26,10 +26,10 @@ def series(rng: random.Random, split: Split) -> Item:
 
 
 def past(rng: random.Random, split: Split) -> Item:
-    """A sentence with a regular verb."""
+    """A sentence with a regular verb; the answer is the verb's past form."""
     verb, name = rng.choice(VERBS[split]), rng.choice(people(split))[0]
     rest = f"the {single(rng.choice(THINGS[split]))} at the {rng.choice(PLACES[split])}"
-    return Item(f"Past: {name} {present(verb)} {rest}.", f"{name} {past_of(verb)} {rest}.", cluster=verb)
+    return Item(f"Past: {name} {present(verb)} {rest}.", past_of(verb), cluster=verb)
 
 
 def present(verb: str) -> str:

@@ -30,11 +30,12 @@ class NanoPretraining(Rows):
     edition: int
     seed: int
     documents: int
+    warm_up: bool = False
 
     def load(self, split: Split) -> list[Row]:
         """The first `documents` documents, or for validation the hundredth part of that, from another seed."""
         train = split == "train"
-        source = nano.pretraining_documents(self.seed if train else self.seed + 1_000_000)
+        source = nano.pretraining_documents(self.seed if train else self.seed + 1_000_000, self.warm_up)
         count = self.documents if train else max(1, self.documents // 100)
         return [{"text": text} for text, _ in zip(source, range(count), strict=False)]
 
