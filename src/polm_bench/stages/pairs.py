@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ class ReferenceLogps(Stage):
         used.sort(
             key=lambda row: -_tokens(rows[row])
         )  # alike lengths together: little padding, and no memory surprise at the end
-        size = job.launch.micro_batch
+        size = max(1, job.launch.micro_batch // 2)  # a row is two sequences
+        started = time.monotonic()
         with torch.inference_mode():
             for start in range(0, len(used), size):
                 chunk = used[start : start + size]
@@ -63,7 +65,11 @@ class ReferenceLogps(Stage):
                 job.progress(start + len(chunk), len(used), "rows")
         save_file({"logps": logps}, str(job.out / LOGPS))
         sequences = [len(rows[row][side]) for row in used for side in ("first", "second")]  # type: ignore[literal-required]
-        job.ledger.add(tokens_scored=sum(sequences), flops=sum(map(flops.score, sequences)))
+        job.ledger.add(
+            tokens_scored=sum(sequences),
+            flops=sum(map(flops.score, sequences)),
+            device_seconds=time.monotonic() - started,
+        )
         job.ledger.note(flops_method=METHOD)
 
 
