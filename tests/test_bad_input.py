@@ -128,5 +128,10 @@ def test_a_hub_id_without_network_or_cache_is_named(said, monkeypatch, tmp_path)
     assert "nobody/such-model-anywhere" in message
 
 
+def test_several_workers_on_one_cell_are_refused(said, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "one process" in said("run", "+recipe=base", "suite=smoke")
+
+
 def test_plan_says_the_same_as_run(said):
     assert "no recipe named 'dppo'" in said("plan", "+recipe=dppo")

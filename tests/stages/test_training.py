@@ -56,14 +56,14 @@ def sft(spend=SPEND, optim=OPTIM, adapter=None, cls=TrainSFT, role="sft"):
     return cls(Given(), Sums(role), spend, optim, 0, adapter)
 
 
-def run(stage, folder: Path, inputs: dict[Stage, Path], progress=silent, micro_batch=64, checkpoint_seconds=1e9) -> Job:
+def run(stage, folder: Path, inputs: dict[str, Path], progress=silent, micro_batch=64, checkpoint_seconds=1e9) -> Job:
     out = folder / "out"
     out.mkdir(parents=True)
     (folder / "scratch").mkdir(exist_ok=True)
     launch = Launch(
         name="test", device="cpu", threads=1, micro_batch=micro_batch, checkpoint_seconds=checkpoint_seconds
     )
-    job = Job(out, folder / "scratch", {s.key: path for s, path in inputs.items()}, launch, "cpu", progress)
+    job = Job(out, folder / "scratch", inputs, launch, "cpu", progress)
     stage.run(job)
     return job
 
@@ -79,7 +79,7 @@ def same(first, second) -> bool:
 
 
 def test_training_learns_and_pays_for_it(toy_model, tmp_path):
-    job = run(sft(), tmp_path, {Given(): toy_model})
+    job = run(sft(), tmp_path, {Given().key: toy_model})
     assert job.ledger.notes["steps"] == 12
     assert job.curve_points[-1]["loss"] < job.curve_points[0]["loss"]
     assert job.curve_points[-1]["tokens"] == job.ledger.amounts["tokens_trained"]
@@ -91,14 +91,14 @@ def test_training_learns_and_pays_for_it(toy_model, tmp_path):
 
 
 def test_the_same_cell_gives_the_same_weights_to_the_bit(toy_model, tmp_path):
-    first, second = (run(sft(), tmp_path / name, {Given(): toy_model}) for name in "ab")
+    first, second = (run(sft(), tmp_path / name, {Given().key: toy_model}) for name in "ab")
     assert same(weights(first), weights(second))
     assert first.curve_points == second.curve_points
 
 
 @pytest.mark.parametrize("kind", ["sft", "text", "lora", "dpo"])
 def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(toy_model, tmp_path, kind):
-    inputs = {Given(): toy_model}
+    inputs = {Given().key: toy_model}
     stage = {
         "sft": sft(),
         "text": sft(cls=TrainText, role="corpus"),
@@ -106,7 +106,7 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(toy_model, tm
     }.get(kind)
     if stage is None:
         reference = ReferenceLogps(Given(), Sums("preference"), SPEND, 0)
-        inputs[reference] = run(reference, tmp_path / "reference", inputs).out
+        inputs[reference.key] = run(reference, tmp_path / "reference", inputs).out
         stage = TrainPairs(Given(), reference, DPO(beta=0.1), Sums("preference"), SPEND, OPTIM, 0)
     whole = run(stage, tmp_path / "whole", inputs)
 
@@ -133,20 +133,20 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(toy_model, tmp
     scratch.mkdir(parents=True)
     (scratch / "trainer_state.json").write_text("{")
     seen = []
-    run(sft(), tmp_path, {Given(): toy_model}, progress=lambda done, total, what: seen.append(done))
+    run(sft(), tmp_path, {Given().key: toy_model}, progress=lambda done, total, what: seen.append(done))
     assert seen == list(range(1, 13))
 
 
 @pytest.mark.parametrize(("unit", "amount"), [("tokens", 900), ("flops", 4e9)])
 def test_training_stops_when_the_budget_is_spent(toy_model, tmp_path, unit, amount):
-    job = run(sft(Spend(unit, amount, 8, 64)), tmp_path, {Given(): toy_model})
+    job = run(sft(Spend(unit, amount, 8, 64)), tmp_path, {Given().key: toy_model})
     spent = job.ledger.amounts["tokens_trained" if unit == "tokens" else "flops"]
     assert amount <= spent < amount * (1 + 1.5 / job.ledger.notes["steps"])
     assert job.ledger.notes["asked"] == {unit: amount}
 
 
 def test_a_budget_in_seconds_ends_by_the_clock(toy_model, tmp_path):
-    job = run(sft(Spend("seconds", 0.5, 8, 64)), tmp_path, {Given(): toy_model})
+    job = run(sft(Spend("seconds", 0.5, 8, 64)), tmp_path, {Given().key: toy_model})
     assert job.ledger.amounts["device_seconds"] >= 0.5
     assert job.ledger.notes["steps"] >= 1
     assert job.curve_points[-1]["learning_rate"] < 1e-3
@@ -154,18 +154,18 @@ def test_a_budget_in_seconds_ends_by_the_clock(toy_model, tmp_path):
 
 def test_a_loss_that_is_no_number_is_divergence(toy_model, tmp_path):
     with pytest.raises(Diverged, match=r"is nan|is inf|not finite"):
-        run(sft(optim=Optim(lr=1e9, clip=1e9, warmup=0)), tmp_path, {Given(): toy_model})
+        run(sft(optim=Optim(lr=1e9, clip=1e9, warmup=0)), tmp_path, {Given().key: toy_model})
 
 
 def test_accumulation_gives_the_same_losses(toy_model, tmp_path):
-    whole, split = (run(sft(), tmp_path / str(size), {Given(): toy_model}, micro_batch=size) for size in (8, 2))
+    whole, split = (run(sft(), tmp_path / str(size), {Given().key: toy_model}, micro_batch=size) for size in (8, 2))
     assert [p["loss"] for p in split.curve_points] == pytest.approx([p["loss"] for p in whole.curve_points], rel=1e-4)
 
 
 def test_dpo_starts_at_log_two_on_its_own_reference(toy_model, tmp_path):
-    inputs = {Given(): toy_model}
+    inputs = {Given().key: toy_model}
     reference = ReferenceLogps(Given(), Sums("preference"), SPEND, 0)
-    inputs[reference] = run(reference, tmp_path / "reference", inputs).out
+    inputs[reference.key] = run(reference, tmp_path / "reference", inputs).out
     job = run(
         TrainPairs(Given(), reference, DPO(beta=0.1), Sums("preference"), SPEND, OPTIM, 0), tmp_path / "dpo", inputs
     )
@@ -180,10 +180,10 @@ def test_a_folded_adapter_says_what_base_and_adapter_say(toy_model, tmp_path):
     from polm_bench.models.load import load_model
 
     tuned = sft(adapter=Adapter("LoraConfig", {"r": 4, "target_modules": "all-linear"}))
-    adapter = run(tuned, tmp_path / "adapter", {Given(): toy_model})
+    adapter = run(tuned, tmp_path / "adapter", {Given().key: toy_model})
     assert json.loads((adapter.out / "adapter_config.json").read_text())["r"] == 4
     assert adapter.ledger.notes["trainable_params"] < adapter.ledger.notes["total_params"] / 10
-    folded = run(FoldAdapter(Given(), tuned), tmp_path / "folded", {Given(): toy_model, tuned: adapter.out})
+    folded = run(FoldAdapter(Given(), tuned), tmp_path / "folded", {Given().key: toy_model, tuned.key: adapter.out})
     ids = torch.arange(1, 20)[None]
     with torch.no_grad():
         apart = PeftModel.from_pretrained(load_model(toy_model), adapter.out)(input_ids=ids).logits

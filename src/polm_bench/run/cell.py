@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polm_bench.errors import BadOverride
 from polm_bench.run import provenance, record
 from polm_bench.run.store import Store
 
@@ -41,6 +42,7 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     """
     if path := finished(plan, home):
         return path
+    _one_process()
     _quiet()
     from polm_bench.run.execute import execute
 
@@ -60,6 +62,15 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
         _provenance(plan, started),
     )
     return record.write(made, plan.evaluations, store, records_of(home))
+
+
+def _one_process() -> None:
+    """Refuse to be one of several workers: each would run the whole cell on the same store, and nothing would say so."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadOverride(
+            f"launch=inline runs in one process, but this one was started as one of {os.environ['WORLD_SIZE']} (WORLD_SIZE). "
+            "Start polm-bench itself, not through torchrun or accelerate launch."
+        )
 
 
 def _quiet() -> None:

@@ -59,22 +59,23 @@ def fit(
         trainer.create_scheduler = _by_the_clock(trainer, watch, optim)  # type: ignore[method-assign]
     trainer.remove_callback(_printer())
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=watch.resume())
-    device_seconds = time.monotonic() - started
+    try:
+        trainer.train(resume_from_checkpoint=watch.resume())
+    finally:  # what a failing run spent counts too
+        steps = trainer.state.global_step
+        job.ledger.add(
+            tokens_trained=plan.amount(cost.tokens, steps),
+            flops=plan.amount(cost.flops, steps),
+            device_seconds=time.monotonic() - started + job.spent_before(),
+        )
+        job.ledger.note(
+            steps=steps,
+            asked={spend.unit: spend.amount},
+            trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            total_params=sum(p.numel() for p in model.parameters()),
+        )
     if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
         raise Diverged("the trained weights are not finite")
-    steps = trainer.state.global_step
-    job.ledger.add(
-        tokens_trained=plan.amount(cost.tokens, steps),
-        flops=plan.amount(cost.flops, steps),
-        device_seconds=device_seconds + job.spent_before(),
-    )
-    job.ledger.note(
-        steps=steps,
-        asked={spend.unit: spend.amount},
-        trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        total_params=sum(p.numel() for p in model.parameters()),
-    )
     model.eval()
 
 
