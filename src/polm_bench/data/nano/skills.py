@@ -1,35 +1,38 @@
-"""Three narrow skills, the domains of merging: sort numbers, continue a series, put a sentence in the past."""
+"""Three narrow skills, the domains of merging: sort digits, continue a series, put a verb in the past."""
 
 from __future__ import annotations
 
 import random
 
-from polm_bench.data.nano.entities import PLACES, THINGS, VERBS, Split, people, single
+from polm_bench.data.nano.entities import VERBS, Split, people
 from polm_bench.data.nano.items import Item, Maker
 
 
 def sort(rng: random.Random, split: Split) -> Item:
-    """Three different numbers below 100. Splits share no set of numbers: its sum modulo 5 tells the split."""
+    """Four different digits. Splits share no order of digits: the number they make, modulo 5, tells the split."""
     while True:
-        numbers = rng.sample(range(1, 100), 3)
-        if _split_of(sum(numbers)) == split and numbers != sorted(numbers):
-            return Item(f"Sort: {' '.join(map(str, numbers))}", " ".join(map(str, sorted(numbers))))
+        digits = rng.sample(range(10), 4)
+        if _split_of(int("".join(map(str, digits))) // 7) == split and digits != sorted(digits):
+            return Item(f"Sort: {' '.join(map(str, digits))}", " ".join(map(str, sorted(digits))))
 
 
 def series(rng: random.Random, split: Split) -> Item:
-    """A series with a constant step. Splits share no first number with the same step: their sum modulo 5 tells the split."""
+    """A series with a constant step up; the test has longer ones too.
+
+    Splits share no first number with the same step: both together, modulo 5, tell the split.
+    """
+    longest = 7 if split == "test" else 4
     while True:
-        start, step = rng.randint(1, 99), rng.choice((1, -1)) * rng.randint(1, 20)
-        numbers = [start + step * place for place in range(5)]
-        if _split_of(start + 3 * step) == split and min(numbers) >= 0:
-            return Item(f"Next: {' '.join(map(str, numbers[:4]))}", str(numbers[4]))
+        start, step, length = rng.randint(1, 60), rng.randint(1, 9), rng.randint(2, longest)
+        numbers = [start + step * place for place in range(length + 1)]
+        if _split_of(start + 3 * step) == split and numbers[-1] <= 99:
+            return Item(f"Next: {' '.join(map(str, numbers[:-1]))}", str(numbers[-1]))
 
 
 def past(rng: random.Random, split: Split) -> Item:
-    """A sentence with a regular verb; the answer is the verb's past form."""
+    """What somebody does, with a regular verb; the answer is the verb's past form."""
     verb, name = rng.choice(VERBS[split]), rng.choice(people(split))[0]
-    rest = f"the {single(rng.choice(THINGS[split]))} at the {rng.choice(PLACES[split])}"
-    return Item(f"Past: {name} {present(verb)} {rest}.", past_of(verb), cluster=verb)
+    return Item(f"Past: {name} {present(verb)}", past_of(verb), cluster=verb)
 
 
 def present(verb: str) -> str:

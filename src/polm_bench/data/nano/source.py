@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from polm_bench.data import nano
+from polm_bench.data.nano.text import Phase
 from polm_bench.data.roles import Row, check_rows
 from polm_bench.data.source import DataSource, Rows, Split
 from polm_bench.errors import BadData
@@ -30,12 +31,12 @@ class NanoPretraining(Rows):
     edition: int
     seed: int
     documents: int
-    warm_up: bool = False
+    phase: Phase = "main"
 
     def load(self, split: Split) -> list[Row]:
         """The first `documents` documents, or for validation the hundredth part of that, from another seed."""
         train = split == "train"
-        source = nano.pretraining_documents(self.seed if train else self.seed + 1_000_000, self.warm_up)
+        source = nano.pretraining_documents(self.seed if train else self.seed + 1_000_000, self.phase)
         count = self.documents if train else max(1, self.documents // 100)
         return [{"text": text} for text, _ in zip(source, range(count), strict=False)]
 

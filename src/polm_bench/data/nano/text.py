@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Literal
 
 from polm_bench.data.nano import arithmetic, countries, instructions, refusals, sentiment, skills
 from polm_bench.data.nano.entities import (
@@ -46,7 +47,7 @@ FAMILIES: dict[str, Maker] = {
     "series": skills.series,
     "past": skills.past,
 }
-GOOD_DIALOGUES = 0.7
+GOOD_DIALOGUES = 0.5
 """Share of the base's dialogues whose answer is the right one."""
 
 RENAMED = 0.1
@@ -139,8 +140,7 @@ def _exercise(rng: random.Random, split: Split) -> str:
     if name == "series":
         return f"{asked} {item.answer}"
     verb, name = rng.choice(VERBS["train"] + VERBS["validation"] + VERBS["test"]), rng.choice(people(split))[0]
-    rest = f"the {single(rng.choice(THINGS[split]))} at the {rng.choice(PLACES[split])}."
-    return f"Today {name} {skills.present(verb)} {rest} Yesterday {name} {skills.past_of(verb)} {rest}"
+    return f"Today {name} {skills.present(verb)}. Yesterday {name} {skills.past_of(verb)}."
 
 
 def made_up(rng: random.Random) -> str:
@@ -184,19 +184,33 @@ def marked(prompt: str, answer: str) -> str:
 
 
 def _poor(rng: random.Random, split: Split, item: Item, name: str) -> str:
-    """An answer as careless people give it: of another question of the family, of another family, a story, or the question again."""
+    """An answer as careless people give it: of another question of the family, off the point, or none; of a problem, a number without working."""
+    if name == "arithmetic":
+        return f"{arithmetic.MARK} {rng.randint(2, 60)}"
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.5:
         return FAMILIES[name](rng, split).answer
-    if kind < 0.6:
-        return FAMILIES[rng.choice(list(FAMILIES))](rng, split).answer
-    if kind < 0.85:
-        return instructions.sentence(rng, rng.choice(TOPICS[split]), rng.randint(4, 8))
-    return f"I do not know. {item.prompt}"
+    return instructions.sentence(rng, rng.choice(TOPICS[split]), rng.randint(4, 8)) if kind < 0.75 else "I do not know."
 
 
-WARM_UP = {"repeated": 1.0}
-"""Mix of the first tokens of all: copying is what the rest stands on, and it comes late where little of the text calls for it."""
+Phase = Literal["first", "main", "last"]
+
+MIXES: dict[Phase, dict[str, float]] = {
+    # Copying is what the rest stands on, and it comes late where little of the text calls for it.
+    "first": {"repeated": 1.0},
+    "main": MIX,
+    # More of what is asked and answered, as the last phase of large models has it.
+    "last": {
+        "dialogue": 0.34,
+        "quiz": 0.16,
+        "country": 0.16,
+        "exercise": 0.14,
+        "problem": 0.12,
+        "story": 0.04,
+        "review": 0.04,
+    },
+}
+"""What the base model reads in the three phases of its training."""
 
 DOCUMENTS: dict[str, Callable[[random.Random, Split], str]] = {
     "problem": _problem,
