@@ -13,7 +13,8 @@ FILE = Path(__file__).with_name("golden_keys.json")
 
 def keys() -> dict[str, dict[str, str]]:
     """recipe -> kind of stage -> key, for model, data, suite and budget nano and seed 0."""
-    from polm_bench.config import options, plan
+    from polm_bench.config import plan
+    from polm_bench.settings import options
 
     found = {}
     for recipe in options("recipe"):

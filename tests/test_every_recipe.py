@@ -8,10 +8,11 @@ import math
 import pytest
 from tests import golden
 
-from polm_bench.config import each_cell, options, plan
+from polm_bench.config import each_cell, plan
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage
 from polm_bench.recipes import Context
+from polm_bench.settings import options
 
 RECIPES = options("recipe")
 RECORD = {

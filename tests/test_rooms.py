@@ -32,12 +32,13 @@ MAY_IMPORT = {
     "recipes": CORE | PURE | {"models", "data", "trainers", "decoding", "stages"},
     "run": CORE | {"probes"},
     "report": {"errors", "graph", "stats", "paths"},
-    "config": CORE | {"models", "data", "recipes", "stages", "run"},
+    "settings": {"paths"},
+    "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},
     "cli": CORE | {"config", "run", "report"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "datasets", "pandas", "mergekit"}
-LIGHT_ROOMS = {"graph", "errors", "paths", "budget", "config", "cli", "run", "report", "recipes", "stages", "data"}
+LIGHT_ROOMS = {"graph", "errors", "paths", "budget", "settings", "config", "cli", "run", "report", "recipes", "stages", "data"}
 
 
 def room_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,8 @@ from polm_bench.models import Model
 from polm_bench.paths import conf_dir
 from polm_bench.recipes import Context, Graph, Recipe
 from polm_bench.run.launch import Launch
+from polm_bench.settings import COMMAND_LINE, GROUPS, options, settings
+from polm_bench.settings import origins as origins_of
 from polm_bench.stages import Evaluate, Suite
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GROUPS = ("model", "data", "suite", "budget", "launch", "track", "recipe")
-COMMAND_LINE = "command line"
 IDENTITY = ("recipe", "model", "data", "budget", "suite")
 
 
@@ -162,7 +162,7 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     if not isinstance(config, dict):
         raise BadOverride("the configuration is not a mapping")
     names = {group: str(choices[group]) for group in GROUPS}
-    origins = dict(_origins(config, names, overrides))
+    origins = dict(origins_of(config, names, overrides))
     for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
         if origins.get(f"{group}.path") == COMMAND_LINE:
             names[group] = Path(str(config[group]["path"])).stem
@@ -232,11 +232,6 @@ def _invalid(place: str, error: Any) -> PolmError:
     )
 
 
-def options(group: str) -> list[str]:
-    """Names of a group's values; those that start with _ are shared bases."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
-
-
 class _Translated:
     """Turns Hydra's errors into ours."""
 
@@ -265,7 +260,7 @@ class _Translated:
         for word in self.words:
             name = word.lstrip("+~").partition("=")[0]
             if f"'{name}'" in text or f"Key '{name.rpartition('.')[2]}'" in f"{text} {cause}":
-                known = set(_settings(self.words))
+                known = set(settings(self.words))
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
                 hint = (
                     f"Did you mean {' or '.join(near)}?"
@@ -275,79 +270,6 @@ class _Translated:
                 return f"'{word}': there is no setting '{name}'. {hint}"
         wrong = getattr(error, "override", None)
         return f"'{wrong}': {text.split(' See https')[0]}" if wrong else text
-
-
-def _settings(words: Sequence[str]) -> list[str]:
-    """Dotted names of all settings, with the groups that the words choose."""
-    import yaml
-
-    chosen = dict.fromkeys(GROUPS, "nano") | {"launch": "inline", "track": "mlflow", "recipe": "dpo"}
-    for word in words:
-        group, _, name = word.lstrip("+").partition("=")
-        if group in chosen and (conf_dir() / group / f"{name}.yaml").exists():
-            chosen[group] = name
-    found = ["seed", *GROUPS]
-    for group, name in chosen.items():
-        folder = conf_dir() / group
-        for part in _chain(folder, name):
-            found += [f"{group}.{key}" for key in _dotted(yaml.safe_load((folder / f"{part}.yaml").read_text()) or {})]
-    return found
-
-
-def _dotted(value: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key not in ("_target_", "defaults"):
-                yield from _dotted(item, f"{prefix}.{key}" if prefix else str(key))
-    if prefix:
-        yield prefix
-
-
-def _origins(
-    config: Mapping[Any, Any], names: Mapping[str, str], overrides: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """For each leaf of the configuration, where its value comes from."""
-    import yaml
-
-    given = {word.lstrip("+").partition("=")[0] for word in overrides}
-    for group, value in config.items():
-        folder = conf_dir() / str(group)
-        sources: list[tuple[str, set[str]]] = []
-        if group in names:
-            order = _chain(folder, names[group])
-            sources = [
-                (f"conf/{group}/{name}.yaml", set(_dotted(yaml.safe_load((folder / f"{name}.yaml").read_text()))))
-                for name in order
-            ]
-        for name in _leaves(value):
-            full = f"{group}.{name}" if name else str(group)
-            if any(full == word or full.startswith(f"{word}.") for word in given - set(names)):
-                yield full, COMMAND_LINE
-            else:
-                yield full, next((file for file, keys in sources if name in keys), "conf/run.yaml")
-
-
-def _chain(folder: Path, name: str) -> list[str]:
-    """Names of a YAML and the ones it is built on, nearest first."""
-    import yaml
-
-    path = folder / f"{name}.yaml"
-    if not path.exists():
-        return []
-    defaults = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
-    return [
-        name,
-        *(up for parent in defaults if isinstance(parent, str) and parent != "_self_" for up in _chain(folder, parent)),
-    ]
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            if key != "_target_":
-                yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix
 
 
 def _slug(name: str) -> str:
