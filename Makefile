@@ -48,6 +48,9 @@ format: install-test ## Mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: venv ## Time start-up, a cold cell, one that shares its SFT, a cached one
+	$(BIN)/python benchmarks/spine.py
+
 clean: ## Remove .venv and caches; runs in .polm/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
