@@ -38,7 +38,20 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "datasets", "pandas", "mergekit"}
-LIGHT_ROOMS = {"graph", "errors", "paths", "budget", "settings", "config", "cli", "run", "report", "recipes", "stages", "data"}
+LIGHT_ROOMS = {
+    "graph",
+    "errors",
+    "paths",
+    "budget",
+    "settings",
+    "config",
+    "cli",
+    "run",
+    "report",
+    "recipes",
+    "stages",
+    "data",
+}
 
 
 def room_of(path: Path) -> str:
