@@ -246,6 +246,7 @@ def test_the_readme_shows_simpo_as_it_is():
 
 def test_an_interrupted_command_ends_with_130(tmp_path):
     code = "import os, signal, sys\nfrom polm_bench.cli import app\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start background jobs with it ignored
     code += "app._dispatch = lambda words: os.kill(os.getpid(), signal.SIGINT)\nsys.exit(app.main(['ls']))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 130
