@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +190,6 @@ def main() -> None:
     outcomes: list[Outcome] = execute(list(rows.values()), store, launch, PlainReporter(), "nano")
     if outcomes[-1].status != "ok":
         raise SystemExit(f"{outcomes[-1].stage.folder}: {outcomes[-1].status}, {outcomes[-1].reason}")
-    for _name, row in rows.items():
-        for _score in json.loads((store.path(row) / "scores.json").read_text()):
-            pass
     if chosen.publish:
         publish(store, base, rows)
 
