@@ -47,20 +47,25 @@ class Plan:
     track: str
     recipe: Recipe
     graph: Graph
-    evaluations: dict[str, Stage]  # rows: base, start (where there is one), self
+    evaluations: dict[str, Stage]  # rows: base, start (where there is one), self (where the suite can judge it)
     config: dict[str, Any]
     origins: dict[str, str]
     overrides: tuple[str, ...]
 
     @cached_property
     def record_id(self) -> str:
-        keys = "".join(f"{row}:{stage.key}" for row, stage in sorted(self.evaluations.items()))
+        judges = {**self.evaluations, **{f"{row} probe": stage for row, stage in self.graph.probes.items()}}
+        keys = "".join(f"{row}:{stage.key}" for row, stage in sorted(judges.items()))
         digest = hashlib.sha256(keys.encode()).hexdigest()[:KEY_LENGTH]
         return "-".join([*(_slug(self.names[group]) for group in IDENTITY), f"s{self.seed}", digest])
 
     def stages(self) -> list[Stage]:
         """All stages, inputs before what reads them."""
-        return ordered(*self.evaluations.values())
+        return ordered(*self.goals())
+
+    def goals(self) -> list[Stage]:
+        """What the record is made of: the evaluations and the recipe's own probes."""
+        return [*self.evaluations.values(), *self.graph.probes.values()]
 
     def cell(self) -> dict[str, Any]:
         """The record's `cell`."""
@@ -177,7 +182,6 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     base = model.fetch()
     context = Context(recipe=names["recipe"], base=base, data=data, budget=budget, seed=seed, lr_scale=model.lr_scale)
     graph = recipe.plan(context)
-    judged = {"base": base, "start": graph.start, "self": graph.model}
     return Plan(
         names=names,
         seed=seed,
@@ -189,11 +193,21 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         track=str(config["track"]["name"]),
         recipe=recipe,
         graph=graph,
-        evaluations={row: Evaluate(model=stage, suite=suite) for row, stage in judged.items() if stage is not None},
+        evaluations=_evaluations(base, graph, suite),
         config={str(name): value for name, value in config.items()},
         origins=origins,
         overrides=tuple(overrides),
     )
+
+
+def _evaluations(base: Stage, graph: Graph, suite: Suite) -> dict[str, Stage]:
+    """Row -> the stage that judges it by the suite: the base, the start where there is one, and the model itself where the suite can."""
+    found: dict[str, Stage] = {"base": Evaluate(model=base, suite=suite)}
+    if graph.start is not None:
+        found["start"] = Evaluate(model=graph.start, suite=suite)
+    if graph.judged:
+        found["self"] = Evaluate(model=graph.model, suite=suite, decoder=graph.decoder)
+    return found
 
 
 def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:

@@ -1,7 +1,7 @@
 """Stages: frozen values whose fields are their identity, the edges between them, and their keys.
 
 A stage's fields say what its output *is* (model, data, numbers). Where and how it ran (path, device, workers, logging) has no field, so it is
-not in the key. A field whose value is itself a stage is an edge of the graph.
+not in the key. A stage among its fields, at any depth (in a list, a mapping, a reward or a decoder), is an edge of the graph.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Stage:
 
     version: ClassVar[int] = 1
     """Raise it when a default, or what `run` computes, changes."""
+    needs: ClassVar[Mapping[str, str]] = {}
+    """Modules that `run` imports and that only an extra of the package brings: module -> extra."""
 
     def run(self, job: Any) -> None:
         """Do the work; `job` is a `polm_bench.run.job.Job`."""
@@ -128,6 +130,9 @@ def _stages_in(value: Any) -> Iterator[Stage]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _stages_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _stages_in(getattr(value, field.name))
 
 
 def ordered(*goals: Stage) -> list[Stage]:

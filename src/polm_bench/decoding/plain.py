@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria  # the criteria HFLM itself uses
+from pydantic.dataclasses import dataclass
+
+from polm_bench.decoding.base import Decoder
+from polm_bench.graph import FORBID
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -76,3 +80,13 @@ class PlainLM(HFLM):
         self.asked.extend(mask.sum(1).tolist())
         self.truncated += int((~ended.any(1)).sum())
         self.progress(len(self.answered), 0, "answers")
+
+
+@dataclass(frozen=True, config=FORBID)
+class Plain(Decoder):
+    """The model as it is."""
+
+    def lm(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int, job: Any
+    ) -> PlainLM:
+        return PlainLM(model, tokenizer, batch_size, job.progress)

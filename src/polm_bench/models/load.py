@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from polm_bench.errors import BadModel
+from polm_bench.models.structure import ADAPTER, Structure, read_structure
 
 if TYPE_CHECKING:
     import torch
@@ -21,16 +22,32 @@ def load_model(folder: Path, dtype: Dtype = "auto", device: str = "cpu") -> PreT
     """
     from transformers import AutoModelForCausalLM
 
+    how = {"dtype": resolve_dtype(dtype, device), "attn_implementation": fastest_attention(device)}
+    structure = read_structure(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=resolve_dtype(dtype, device),
-            attn_implementation=fastest_attention(device),
-            use_safetensors=True,
-        )
+        if structure is None:
+            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **how)
+        else:
+            model = _restructured(folder, structure, how)
     except OSError as error:
         raise BadModel(f"{folder} holds no model that transformers can load from safetensors: {error}") from error
+    if (folder / ADAPTER).is_dir():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder / ADAPTER)
     return model.to(device).eval()
+
+
+def _restructured(folder: Path, structure: Structure, how: dict[str, Any]) -> PreTrainedModel:
+    """The model with changed modules, filled from `model.safetensors`; a missing or unknown weight is an error."""
+    from safetensors.torch import load_model as fill
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **how)
+    structure.apply(model)
+    model.to(how["dtype"])
+    fill(model, folder / "model.safetensors", strict=True)
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from polm_bench.budget import Budget
 from polm_bench.data.source import DataSource, Rows
+from polm_bench.decoding.base import Decoder
 from polm_bench.errors import MissingRole
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.adapter import Adapter
@@ -21,10 +23,12 @@ from polm_bench.trainers.optim import Optim
 class Claim:
     """What the paper says the method does to its own number."""
 
-    metric: str  # task/metric of the suite, or a cost
-    against: str  # the row it is read against: base, start, or a recipe
-    kind: Literal["gain", "keep"]  # gain: better; keep: no worse by more than the margin while something is saved
+    metric: str  # a task of the suite or of a probe (its headline metric), task/metric, or a cost of the record
+    against: str  # the row it is read against: base, start, or another recipe's model
+    kind: Literal["gain", "keep"]  # gain: better; keep: no worse by more than the margin while `saves` falls
     source: str
+    margin: float = Field(default=0.0, ge=0)  # keep: the loss that still counts as none, in the metric's unit
+    saves: str | None = None  # keep: the cost of the record that must be lower than the other row's
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -65,10 +69,14 @@ class Context:
 
 @dataclass(frozen=True, config=FORBID)
 class Graph:
-    """What a recipe plans: the model that is judged, and the one it started from where that is not the base."""
+    """What a recipe plans: the model that is judged and how it answers, and the model it started from where that is not the base."""
 
     model: Stage
     start: Stage | None = None
+    decoder: Decoder | None = None  # None: it answers as it is
+    judged: bool = True  # False: the suite can't be put to it, as it writes no text (a reward model); it has probes
+    probes: Mapping[str, Stage] = dataclasses.field(default_factory=dict)
+    """Scores that no suite has (of edits, of a reward model), by the row they stand in: self, start, base."""
 
 
 @dataclass(frozen=True, config=FORBID)

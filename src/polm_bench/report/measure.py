@@ -31,7 +31,7 @@ def bootstrap() -> Bootstrap:
 
 def figure(evaluations: Sequence[Evaluation], column: str, draws: Bootstrap) -> Figure | None:
     """Mean over seeds and items with its 95 % interval; None when no evaluation has the column."""
-    found = [one for one in _distinct(evaluations) if column in one.scores]
+    found = _distinct([one for one in evaluations if column in one.scores])
     if not found:
         return None
     values = [one.scores[column]["value"] for one in found]

@@ -6,10 +6,11 @@ import json
 import os
 import shlex
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.errors import BadOverride
+from polm_bench.errors import BadOverride, MissingExtra
 from polm_bench.run import provenance, record
 from polm_bench.run.store import Store
 
@@ -43,6 +44,7 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     if path := finished(plan, home):
         return path
     _one_process()
+    _installed(plan)
     _quiet()
     from polm_bench.run.execute import execute
 
@@ -50,18 +52,19 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     store.prepare()
     plan.data.prepare()
     started = _now()
-    outcomes = execute(list(plan.evaluations.values()), store, plan.launch, reporter, plan.record_id)
+    outcomes = execute(plan.goals(), store, plan.launch, reporter, plan.record_id)
     made = record.build(
         plan.record_id,
         plan.cell(),
         plan.recipe_facts(),
         plan.graph.model,
         plan.evaluations,
+        plan.graph.probes,
         outcomes,
         store,
         _provenance(plan, started),
     )
-    return record.write(made, plan.evaluations, store, records_of(home))
+    return record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
 
 
 def _one_process() -> None:
@@ -71,6 +74,14 @@ def _one_process() -> None:
             f"launch=inline runs in one process, but this one was started as one of {os.environ['WORLD_SIZE']} (WORLD_SIZE). "
             "Start polm-bench itself, not through torchrun or accelerate launch."
         )
+
+
+def _installed(plan: Plan) -> None:
+    """Raises MissingExtra, before anything starts, for a stage whose libraries are not installed."""
+    for stage in plan.stages():
+        for module, extra in stage.needs.items():
+            if find_spec(module) is None:
+                raise MissingExtra(f"recipe '{plan.names['recipe']}'", extra)
 
 
 def _quiet() -> None:

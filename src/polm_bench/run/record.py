@@ -33,13 +33,15 @@ def build(
     recipe: Mapping[str, Any],
     model: Stage,
     evaluations: Mapping[str, Stage],
+    probes: Mapping[str, Stage],
     outcomes: Sequence[Outcome],
     store: Store,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A record, whole also for a cell that failed: it then has what was spent and no scores.
 
-    `model` is the model that is judged, `evaluations` maps the rows self, base and start to the stages that judge them.
+    `model` is the model that is judged, `evaluations` maps the rows self, base and start to the stages that put the suite to them, `probes` to
+    those that score what no suite has.
     """
     failed = next((outcome for outcome in outcomes if outcome.status != "ok"), None)
     status: Status = failed.status if failed else "ok"
@@ -51,33 +53,65 @@ def build(
         "status": status,
         "reason": failed.reason if failed else None,
         "stages": [_stage(outcome) for outcome in outcomes],
-        "rows": {row: stage.key for row, stage in evaluations.items()},
+        "rows": {row: stage.key for row, stage in {**probes, **evaluations}.items()},
         "scores": []
         if failed
-        else [score for row, stage in evaluations.items() for score in _scores(row, store.path(stage))],
-        "items": {} if failed else {row: f"items/{stage.key}.parquet" for row, stage in evaluations.items()},
+        else [
+            score
+            for judges in (evaluations, probes)
+            for row, stage in judges.items()
+            for score in _scores(row, store.path(stage))
+        ],
+        "items": {}
+        if failed
+        else {
+            row: f"items/{_items_name(row, evaluations, probes)}.parquet"
+            for row in dict.fromkeys([*evaluations, *probes])
+        },
         "curves": [
             {"stage": outcome.stage.key, "kind": type(outcome.stage).__name__, "points": outcome.curve}
             for outcome in outcomes
             if outcome.curve
         ],
-        "cost": _cost(model, evaluations["self"], outcomes),
+        "cost": _cost(model, evaluations.get("self"), outcomes),
         "provenance": dict(provenance),
     }
 
 
-def write(record: Mapping[str, Any], evaluations: Mapping[str, Stage], store: Store, folder: Path) -> Path:
+def write(
+    record: Mapping[str, Any],
+    evaluations: Mapping[str, Stage],
+    probes: Mapping[str, Stage],
+    store: Store,
+    folder: Path,
+) -> Path:
     """Write items first and the record last; what is there is whole at any moment."""
     (folder / "items").mkdir(parents=True, exist_ok=True)
     for row, name in record["items"].items():
         target = folder / name
         if not target.exists():
+            judges = [judge for judge in (evaluations.get(row), probes.get(row)) if judge is not None]
             beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-            shutil.copyfile(store.path(evaluations[row]) / "items.parquet", beside)
+            _copy_items([store.path(judge) / "items.parquet" for judge in judges], beside)
             beside.replace(target)
     path = folder / f"{record['id']}.json"
     write_json(path, record)
     return path
+
+
+def _items_name(row: str, evaluations: Mapping[str, Stage], probes: Mapping[str, Stage]) -> str:
+    """Rows with the same judges share their items."""
+    return "-".join(judges[row].key for judges in (evaluations, probes) if row in judges)
+
+
+def _copy_items(sources: Sequence[Path], target: Path) -> None:
+    if len(sources) == 1:
+        shutil.copyfile(sources[0], target)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.concat_tables([pq.read_table(source) for source in sources]), target, compression="zstd")
 
 
 def _stage(outcome: Outcome) -> dict[str, Any]:
@@ -94,7 +128,7 @@ def _scores(row: str, folder: Path) -> list[dict[str, Any]]:
     return [{"row": row, **score} for score in json.loads((folder / "scores.json").read_text())]
 
 
-def _cost(model: Stage, evaluation: Stage, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _cost(model: Stage, evaluation: Stage | None, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """What making the model took (fetching the base and evaluating left out), and what serving it takes."""
     making = {stage.key for stage in ordered(model) if stage.inputs}  # a stage without inputs fetches
     made = [outcome for outcome in outcomes if outcome.stage.key in making]
@@ -105,5 +139,6 @@ def _cost(model: Stage, evaluation: Stage, outcomes: Sequence[Outcome]) -> dict[
     )
     last = next((outcome.ledger for outcome in reversed(made) if "trainable_params" in outcome.ledger), {})
     cost["trainable_params"] = last.get("trainable_params", 0)
-    served = next((outcome.ledger for outcome in outcomes if outcome.stage.key == evaluation.key), {})
+    judge = evaluation.key if evaluation else None
+    served = next((outcome.ledger for outcome in outcomes if outcome.stage.key == judge), {})
     return cost | {name: served.get(name) for name in SERVING}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from polm_bench.decoding.base import Decoder
 from polm_bench.errors import BadOverride, Unreachable
 from polm_bench.graph import FORBID, Stage
 
@@ -80,11 +81,12 @@ class Evaluate(Stage):
 
     model: Stage
     suite: Suite
+    decoder: Decoder | None = None  # None: the model answers as it is
 
     def run(self, job: Any) -> None:
         from transformers import set_seed
 
-        from polm_bench.decoding.plain import PlainLM
+        from polm_bench.decoding.plain import Plain
         from polm_bench.models.load import load_model, load_tokenizer, weight_bytes
         from polm_bench.probes.flops import METHOD, count_flops
         from polm_bench.probes.serving import measure
@@ -94,9 +96,9 @@ class Evaluate(Stage):
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, job.launch.dtype, job.device)
         loaded = time.monotonic() - started
-        lm = PlainLM(model, tokenizer, self.suite.batch_size, job.progress)
         set_seed(self.suite.seed)
         started = time.monotonic()
+        lm = (self.decoder or Plain()).lm(model, tokenizer, self.suite.batch_size, self.suite.seed, job)
         found = _evaluate(self.suite, lm)
         seconds = time.monotonic() - started
         template = _hash(tokenizer.chat_template) if self.suite.chat else "none"
