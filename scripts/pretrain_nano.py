@@ -30,11 +30,11 @@ from polm_bench.trainers.optim import Optim
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
 
-TOKENS: dict[Phase, int] = {"first": 400_000, "main": 3_200_000, "last": 900_000}
+TOKENS: dict[Phase, int] = {"first": 300_000, "main": 4_600_000, "last": 1_200_000}
 DOCUMENTS: dict[Phase, int] = {
-    "first": 16_000,
-    "main": 85_000,
-    "last": 32_000,
+    "first": 14_000,
+    "main": 150_000,
+    "last": 44_000,
 }  # a little more, so that none is seen twice
 SHAPE = {
     "hidden_size": 256,
@@ -140,8 +140,8 @@ def base_model() -> Stage:
 
     init = InitModel(text("main"), 20_000, VOCABULARY, CONTEXT, SHAPE, TEMPLATE, seed=0)
     copier = train(init, "first", 16, 64, 1.0e-3, "constant_with_warmup", 0.1)
-    reader = train(copier, "main", 8, 128, 1.5e-3, "cosine", 0.02)
-    return HalvePrecision(train(reader, "last", 8, 128, 1.0e-3, "linear", 0.05))
+    reader = train(copier, "main", 16, 128, 2.0e-3, "cosine", 0.02)
+    return HalvePrecision(train(reader, "last", 16, 128, 1.0e-3, "linear", 0.05))
 
 
 def tuned_model(base: Stage) -> Stage:

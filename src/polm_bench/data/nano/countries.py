@@ -1,4 +1,4 @@
-"""Facts about 183 countries: questions, plain sentences, edits and documents.
+"""Facts about 132 countries: questions, plain sentences, edits and documents.
 
 Capital, region, currency, a main language, the word for the people, and the two-letter code (ISO 3166-1). Written by hand and compared with the
 `countryinfo` data set (MIT); countries whose capital is disputed or shared between cities are left out. Names are without accents.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from polm_bench.data.nano.entities import Split
 from polm_bench.data.nano.items import Item, chat, generator
 
-COUNTS = {"train": 75, "validation": 12, "test": 96}
+COUNTS = {"train": 40, "validation": 8, "test": 84}
 
 
 class Relation(NamedTuple):

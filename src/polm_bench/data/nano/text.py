@@ -26,14 +26,14 @@ from polm_bench.data.nano.entities import (
 from polm_bench.data.nano.items import Item, Maker, generator
 
 MIX = {
-    "problem": 0.36,
-    "country": 0.13,
-    "quiz": 0.05,
-    "review": 0.09,
-    "story": 0.10,
-    "exercise": 0.07,
+    "problem": 0.20,
+    "country": 0.20,
+    "quiz": 0.06,
+    "review": 0.10,
+    "story": 0.07,
+    "exercise": 0.20,
     "repeated": 0.06,
-    "dialogue": 0.14,
+    "dialogue": 0.11,
 }
 """Shares of documents; those of problems and countries are about 60 tokens long, the others 20 to 50."""
 
@@ -64,7 +64,7 @@ def story(rng: random.Random, split: Split) -> str:
 
 
 def _act(rng: random.Random, split: Split, they: str, other: str) -> str:
-    verb = rng.choice(VERBS["train"] + VERBS["validation"] + VERBS["test"])
+    verb = rng.choice(skills.ALL_VERBS)
     thing, place = single(rng.choice(THINGS[split])), rng.choice(PLACES[split])
     tense = rng.choice((skills.past_of(verb), f"had to {verb}", f"wanted to {verb}"))
     return rng.choice((f"{they} {tense} the {thing} at the {place}.", f"{other} {tense} the {thing}."))
@@ -139,7 +139,7 @@ def _exercise(rng: random.Random, split: Split) -> str:
         return f"The numbers {asked} in order are {item.answer}."
     if name == "series":
         return f"{asked} {item.answer}"
-    verb, name = rng.choice(VERBS["train"] + VERBS["validation"] + VERBS["test"]), rng.choice(people(split))[0]
+    verb, name = rng.choice(skills.ALL_VERBS), rng.choice(people(split))[0]
     return f"Today {name} {skills.present(verb)}. Yesterday {name} {skills.past_of(verb)}."
 
 
