@@ -19,7 +19,7 @@ from polm_bench.data.roles import ROLES, check_rows
 from polm_bench.errors import BadData
 from polm_bench.graph import identity
 
-GOLDEN = {1: "72d971e86bf485d6"}
+GOLDEN = {1: "72d971e86bf485d6", 2: "4660e64ab5a18eb5"}
 """Content by version. A changed hash means other rows: raise `nano.VERSION` (and tasks/_base.yaml), train the model anew, add the new hash."""
 
 POOLS = [
@@ -182,7 +182,7 @@ def test_the_first_country_is_as_everybody_knows_it() -> None:
         "people": "French",
         "code": "fr",
     }
-    assert len(countries.table()) == sum(countries.COUNTS.values()) == 183
+    assert len(countries.table()) == sum(countries.COUNTS.values()) == 132
 
 
 def test_wrong_choices_are_different_from_the_right_one_and_from_each_other() -> None:

@@ -23,7 +23,7 @@ def series(rng: random.Random, split: Split) -> Item:
     """
     longest = 6 if split == "test" else 4
     while True:
-        start, step, length = rng.randint(1, 40), rng.randint(1, 9), rng.randint(3, longest)
+        start, step, length = rng.randint(1, 70), rng.randint(1, 9), rng.randint(2, longest)
         numbers = [start + step * place for place in range(length + 1)]
         if _split_of(start + 3 * step) == split and numbers[-1] <= 99:
             return Item(f"Next: {' '.join(map(str, numbers[:-1]))}", str(numbers[-1]))
