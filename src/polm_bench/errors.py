@@ -68,3 +68,7 @@ class MissingExtra(PolmError):
 
 class Diverged(ArithmeticError):
     """A loss or weights that are no longer finite: a result of the method, not the user's mistake."""
+
+
+class EmptyHarvest(Diverged):
+    """A model's own answers were to be learned from, and none was fit to keep: a result of the method too."""

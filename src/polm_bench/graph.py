@@ -46,6 +46,8 @@ class Stage:
     """Raise it when a default, or what `run` computes, changes."""
     needs: ClassVar[Mapping[str, str]] = {}
     """Modules that `run` imports and that only an extra of the package brings: module -> extra."""
+    given: ClassVar[bool] = False
+    """Whether it stands for something a method is given (a teacher), made once: its cost is always shown as shared."""
 
     def run(self, job: Any) -> None:
         """Do the work; `job` is a `polm_bench.run.job.Job`."""

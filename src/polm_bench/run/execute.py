@@ -144,7 +144,7 @@ def _manifest(stage: Stage, job: Job, owner: str) -> dict[str, Any]:
 
 def _found(stage: Stage, store: Store, owner: str) -> Outcome:
     told = store.manifest(stage)
-    return Outcome(stage, "ok", told["owner"] != owner, told["ledger"], told["curve"])
+    return Outcome(stage, "ok", stage.given or told["owner"] != owner, told["ledger"], told["curve"])
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")

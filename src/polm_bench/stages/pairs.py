@@ -47,7 +47,7 @@ class ReferenceLogps(Stage):
         folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, "float32", job.device)  # as the policy is loaded, or DPO would not start at log 2
-        rows = pair_rows(tokenizer, self.data, self.spend.max_length)
+        rows = pair_rows(tokenizer, self.data.read(job, "train"), self.data.role, self.spend.max_length)
         flops = count_flops(model)
         used = _used(rows, self.spend, self.seed)
         collate = PairCollator(tokenizer.pad_token_id)
@@ -98,7 +98,7 @@ class TrainPairs(Stage):
         tokenizer = load_tokenizer(folder)
         set_seed(self.seed)
         model = load_model(folder, "float32", job.device)
-        rows = pair_rows(tokenizer, self.data, self.spend.max_length)
+        rows = pair_rows(tokenizer, self.data.read(job, "train"), self.data.role, self.spend.max_length)
         if self.reference is not None:
             known = load_file(job.path(self.reference) / LOGPS)["logps"].tolist()
             for row, (first, second) in zip(rows, known, strict=True):
@@ -121,7 +121,9 @@ class TrainPairs(Stage):
         job.ledger.note(served_bytes=weight_bytes(job.out))
 
 
-def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -> list[PairRow]:
+def pair_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], role: str, max_length: int
+) -> list[PairRow]:
     """Two token sequences for each row of the roles `preference` and `unpaired`.
 
     An unpaired row's second sequence is its prompt with the answer of the next row that asks something else: the mismatched pair from which
@@ -129,21 +131,20 @@ def pair_rows(tokenizer: PreTrainedTokenizerBase, data: Rows, max_length: int) -
     """
     from polm_bench.models.chat import encode_completions, encode_prompts, join
 
-    rows = data.load("train")
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
-    if data.role == "preference":
+    if role == "preference":
         first = encode_completions(tokenizer, [row["chosen"] for row in rows])
         second = encode_completions(tokenizer, [row["rejected"] for row in rows])
-    elif data.role == "unpaired":
+    elif role == "unpaired":
         first = encode_completions(tokenizer, [row["completion"] for row in rows])
         second = [first[other] for other in _mismatched(prompts)]
     else:
-        raise BadData(f"preference training reads the roles preference and unpaired, not '{data.role}'")
+        raise BadData(f"preference training reads the roles preference and unpaired, not '{role}'")
     made: list[PairRow] = []
     for row, prompt, one, two in zip(rows, prompts, first, second, strict=True):
         a, b = join(prompt, one, max_length), join(prompt, two, max_length)
         pair: PairRow = {"first": a.ids, "first_len": a.completion, "second": b.ids, "second_len": b.completion}
-        if data.role == "unpaired":
+        if role == "unpaired":
             pair["label"] = bool(row["label"])
         made.append(pair)
     return made

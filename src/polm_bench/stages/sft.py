@@ -35,7 +35,7 @@ class TrainSFT(Stage):
         from polm_bench.models.load import load_model, load_tokenizer
 
         tokenizer = load_tokenizer(job.path(self.init))
-        rows = completion_rows(tokenizer, self.data.load("train"), self.spend.max_length)
+        rows = completion_rows(tokenizer, self.data.read(job, "train"), self.spend.max_length)
         _train(self, job, load_model(job.path(self.init), "float32", job.device), tokenizer, rows)
 
 
@@ -54,7 +54,7 @@ class TrainText(Stage):
         from polm_bench.models.load import load_model, load_tokenizer
 
         tokenizer = load_tokenizer(job.path(self.init))
-        rows = packed_rows(tokenizer, [row["text"] for row in self.data.load("train")], self.spend.max_length)
+        rows = packed_rows(tokenizer, [row["text"] for row in self.data.read(job, "train")], self.spend.max_length)
         _train(self, job, load_model(job.path(self.init), "float32", job.device), tokenizer, rows)
 
 
