@@ -6,22 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from polm_bench.graph import FORBID
+from polm_bench.decoding.sampling import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True, config=FORBID)
-class Sampling:
-    """How answers are drawn."""
-
-    max_new_tokens: int = Field(gt=0)
-    temperature: float = Field(default=1.0, ge=0)  # 0: the likeliest token
-    top_p: float = Field(default=1.0, gt=0, le=1)
 
 
 class Answer(NamedTuple):
