@@ -9,7 +9,6 @@ import pytest
 
 from polm_bench.stats import (
     Bootstrap,
-    _student_quantile,
     holm,
     mcnemar,
     mean_interval,
@@ -17,6 +16,7 @@ from polm_bench.stats import (
     rank_groups,
     sign_flip,
 )
+from polm_bench.stats.student import student_quantile
 
 approx = pytest.approx
 
@@ -102,7 +102,7 @@ def test_draws_depend_on_the_generator_and_the_number_of_clusters_alone():
 def test_drawing_in_blocks_changes_nothing(monkeypatch):
     scores, clusters = np.random.default_rng(3).normal(size=90), np.arange(90) // 3
     whole = mean_interval(scores, Bootstrap(np.random.default_rng(5)), clusters=clusters)
-    monkeypatch.setattr("polm_bench.stats._CELLS", 1000)
+    monkeypatch.setattr("polm_bench.stats.bootstrap._CELLS", 1000)
     assert mean_interval(scores, Bootstrap(np.random.default_rng(5)), clusters=clusters) == approx(whole)
 
 
@@ -179,7 +179,7 @@ def test_students_quantile_is_the_same_on_both_sides_of_its_switch():
     from scipy.special import stdtrit
 
     for freedom in (30, 47.3, 499, 1e6):
-        assert _student_quantile(freedom, 0.975) == approx(stdtrit(freedom, 0.975), abs=1e-6)
+        assert student_quantile(freedom, 0.975) == approx(stdtrit(freedom, 0.975), abs=1e-6)
 
 
 def items_of_normal(rng):
