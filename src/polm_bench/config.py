@@ -112,10 +112,13 @@ def plan(overrides: Sequence[str]) -> Plan:
     return _plan(composed, composed.hydra.runtime.choices, words)
 
 
-def each_cell(argv: Sequence[str], do: Callable[[Plan], None]) -> None:
+def each_cell(
+    argv: Sequence[str], do: Callable[[Plan], None], before: Callable[[Sequence[Plan]], None] = lambda plans: None
+) -> None:
     """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields.
 
-    In one process, Hydra's default, all cells are planned before the first one runs, so that a mistake in the last one costs nothing.
+    In one process, Hydra's default, all cells are planned, and `before` is called with them, before the first one runs, so that a mistake in the
+    last one costs nothing.
     Raises what `plan` raises.
     """
     import hydra
@@ -147,6 +150,7 @@ def each_cell(argv: Sequence[str], do: Callable[[Plan], None]) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
         raise mistakes[0]
+    before(planned)
     for found in planned:
         do(found)
 

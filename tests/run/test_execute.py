@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.run.toy_stages import Fail, Note, Silent, graph, run
+from tests.run.toy_stages import LAUNCH, Fail, Greedy, Note, Silent, graph, run
 
 from polm_bench.errors import StoreError
 from polm_bench.run import store as stores
@@ -30,6 +32,10 @@ def log(tmp_path, monkeypatch):
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")
+
+
+def unheard(stage, files) -> None:
+    raise AssertionError(f"{stage} is said to be damaged: {files}")
 
 
 def start(store: Store, owner: str, **environment: str) -> subprocess.Popen[str]:
@@ -60,8 +66,8 @@ def test_a_stage_made_for_another_cell_is_shared_and_ones_own_is_not(store, log)
 
 def test_what_only_finished_stages_need_is_not_made_again(store, log):
     run([graph()], store)
-    store.discard(Note("a"))
-    assert missing([graph()], store) == []
+    shutil.rmtree(store.path(Note("a")))
+    assert missing([graph()], store, unheard) == []
     run([graph()], store)
     assert log.read_text() == "a\nb\nc\n"
 
@@ -69,7 +75,7 @@ def test_what_only_finished_stages_need_is_not_made_again(store, log):
 def test_a_folder_without_manifest_does_not_count(store, log):
     run([graph()], store)
     (store.path(graph()) / "manifest.json").unlink()
-    assert [stage.text for stage in missing([graph()], store)] == ["c"]
+    assert [stage.text for stage in missing([graph()], store, unheard)] == ["c"]
     run([graph()], store)
     assert log.read_text() == "a\nb\nc\nc\n"
 
@@ -153,14 +159,57 @@ def test_a_store_that_cant_be_made_is_named(tmp_path, log):
         run([Note("a")], Store(tmp_path / "file" / "store"))
 
 
-def test_a_changed_or_lost_file_is_named(store, log):
-    run([Note("a")], store)
-    note = store.path(Note("a")) / "note.txt"
-    assert store.damaged(Note("a")) == []
-    note.write_text("b\n")
-    assert store.damaged(Note("a")) == ["note.txt"]
-    note.unlink()
-    assert store.damaged(Note("a")) == ["note.txt"]
+@pytest.mark.parametrize("harm", [lambda path: path.write_text("b\n"), lambda path: path.write_text(""), Path.unlink])
+def test_a_damaged_stage_is_named_put_aside_and_made_again_and_never_served(tmp_path, log, harm):
+    root = tmp_path / "store"
+    run([graph()], Store(root))
+    harm(Store(root).path(graph()) / "note.txt")
+    told = Silent()
+    run([graph()], Store(root), reporter=told)
+    assert ("damaged", "note.txt") in told.told
+    assert log.read_text() == "a\nb\nc\nc\n"
+    assert (Store(root).path(graph()) / "note.txt").read_text() == "a\nb\nc\n"
+    assert [folder.name[:5] for folder in (root / ".damaged").iterdir()] == ["Note-"]
+
+
+def test_damage_in_what_nobody_reads_does_not_matter_to_a_run(tmp_path, log):
+    root = tmp_path / "store"
+    run([graph()], Store(root))
+    (Store(root).path(Note("a")) / "note.txt").unlink()
+    assert [outcome.status for outcome in run([graph()], Store(root))] == ["ok"] * 3
+    assert log.read_text() == "a\nb\nc\n"
+
+
+def test_a_stage_that_takes_too_long_is_a_timeout(store, log, monkeypatch):
+    monkeypatch.setenv("TOY_HANG", "b")
+    outcomes = run([graph()], store, launch=replace(LAUNCH, stage_timeout=0.3))
+    assert [outcome.status for outcome in outcomes] == ["ok", "timeout"]
+    assert "launch.stage_timeout" in outcomes[-1].reason
+
+
+def test_a_cell_that_takes_too_long_is_a_timeout(store, log, monkeypatch):
+    monkeypatch.setenv("TOY_HANG", "c")
+    outcomes = run([graph()], store, launch=replace(LAUNCH, cell_timeout=0.5, stage_timeout=500))
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "timeout"]
+    assert "launch.cell_timeout" in outcomes[-1].reason
+
+
+def test_out_of_memory_shrinks_the_micro_batch_until_it_fits_where_that_is_asked(store, log):
+    big = Greedy(fits=16)
+    assert [outcome.status for outcome in run([big], store)] == ["oom"]
+    told = Silent()
+    outcomes = run([big], store, launch=replace(LAUNCH, on_oom="shrink"), reporter=told)
+    assert [outcome.status for outcome in outcomes] == ["ok"]
+    assert (store.path(big) / "note.txt").read_text() == "16"
+    assert [text for kind, text in told.told if kind == "say"] == [
+        f"      out of memory; once more with launch.micro_batch={size}" for size in (32, 16)
+    ]
+
+
+def test_what_fits_in_no_micro_batch_is_out_of_memory(store, log):
+    assert [outcome.status for outcome in run([Greedy(fits=0)], store, launch=replace(LAUNCH, on_oom="shrink"))] == [
+        "oom"
+    ]
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

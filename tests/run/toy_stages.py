@@ -56,6 +56,18 @@ class Fail(Stage):
         }[self.how]
 
 
+@dataclass(frozen=True, config=FORBID)
+class Greedy(Stage):
+    """Runs out of memory with more than `fits` rows at once."""
+
+    fits: int
+
+    def run(self, job) -> None:
+        if job.launch.micro_batch > self.fits:
+            raise MemoryError("no memory")
+        (job.out / "note.txt").write_text(str(job.launch.micro_batch))
+
+
 class Silent:
     """A reporter that keeps what it is told."""
 
@@ -71,6 +83,12 @@ class Silent:
     def progress(self, done, total, what) -> None:
         self.told.append(("progress", what))
 
+    def damaged(self, stage, files) -> None:
+        self.told.append(("damaged", ",".join(files)))
+
+    def say(self, text) -> None:
+        self.told.append(("say", text))
+
     def end(self, stage, seconds, status) -> None:
         self.told.append((status, stage.key))
 
@@ -78,8 +96,8 @@ class Silent:
 LAUNCH = Launch(name="test", device="cpu")
 
 
-def run(goals, store, owner="me", reporter=None):
-    return execute(goals, store, LAUNCH, reporter or Silent(), owner)
+def run(goals, store, owner="me", reporter=None, launch=LAUNCH):
+    return execute(goals, store, launch, reporter or Silent(), owner)
 
 
 def graph() -> Note:

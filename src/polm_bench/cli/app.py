@@ -54,6 +54,14 @@ EXAMPLES = {
     "doctor": """
   polm-bench doctor
   polm-bench doctor --json""",
+    "status": """
+  polm-bench status                   while others run, too
+  watch -n 5 polm-bench status""",
+    "verify": """
+  polm-bench verify""",
+    "gc": """
+  polm-bench gc
+  polm-bench gc --yes --json""",
     "track": """
   polm-bench track replay             after a database was lost, or a server was down""",
     "completion": """
@@ -144,6 +152,18 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.serve import doctor
 
             return doctor(arguments.json)
+        case "status":
+            from polm_bench.cli.upkeep import status
+
+            return status(arguments.json)
+        case "verify":
+            from polm_bench.cli.upkeep import verify
+
+            return verify(arguments.json)
+        case "gc":
+            from polm_bench.cli.upkeep import gc
+
+            return gc(arguments.yes, arguments.json)
         case "track":
             from polm_bench.cli.serve import replay
 
@@ -200,6 +220,11 @@ def parser() -> Parser:
     ui.add_argument("--port", type=_port, default=5000)
     ui.add_argument("--host", default="127.0.0.1", help="a loopback address; the UI has no log-in")
     _add_json(add("doctor", "say what is installed, which devices there are, what is missing and how to get it"))
+    _add_json(add("status", "say which cells are wanted, running, done and failed"))
+    _add_json(add("verify", "compare the store's files with their checksums; damaged stages are put aside"))
+    collect = add("gc", "list what no record needs, and delete it after a yes")
+    collect.add_argument("--yes", action="store_true", help="do not ask")
+    _add_json(collect)
     add("track", "bring MLflow level with the records").add_argument("action", choices=("replay",), metavar="replay")
     completion = add("completion", "print the tab completion of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="shell")

@@ -42,7 +42,7 @@ def run(overrides: Sequence[str], as_json: bool) -> int:
 def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None]) -> None:
     """Run Hydra command lines one after the other in this process; `finished` gets the path of each record."""
     from polm_bench.config import each_cell
-    from polm_bench.run.cell import run_cell
+    from polm_bench.run.cell import run_cell, want
     from polm_bench.run.progress import reporter
     from polm_bench.run.track import track
 
@@ -61,7 +61,7 @@ def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None
         finished(path)
 
     for words in commands:
-        each_cell(words, do)
+        each_cell(words, do, lambda plans: want(place, plans))
 
 
 def print_record(record: Record) -> None:

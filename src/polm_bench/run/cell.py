@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import BadOverride, MissingExtra
-from polm_bench.run import provenance, record
+from polm_bench.run import provenance, record, upkeep
 from polm_bench.run.store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def finished(plan: Plan, home: Path) -> Path | None:
         return path if json.loads(path.read_text())["status"] == "ok" else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def want(home: Path, plans: Sequence[Plan]) -> None:
+    """Note the cells that are about to be run, for `polm-bench status`. Raises StoreError where the home can't be written."""
+    store_of(home).prepare()
+    upkeep.want(home, {plan.record_id: _command(plan) for plan in plans if not finished(plan, home)})
 
 
 def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
@@ -64,7 +71,9 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
         store,
         _provenance(plan, started),
     )
-    return record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
+    path = record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
+    upkeep.got(home, plan.record_id)
+    return path
 
 
 def _one_process() -> None:
@@ -104,10 +113,14 @@ def _provenance(plan: Plan, started: str) -> dict[str, Any]:
         "data": plan.data.describe(),
         "machine": provenance.machine(),
         "threads": provenance.threads(),
-        "command": shlex.join(["polm-bench", "run", *plan.overrides]),
+        "command": _command(plan),
         "started": started,
         "finished": _now(),
     }
+
+
+def _command(plan: Plan) -> str:
+    return shlex.join(["polm-bench", "run", *plan.overrides])
 
 
 def _now() -> str:

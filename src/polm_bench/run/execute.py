@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from polm_bench.errors import Diverged, PolmError
 from polm_bench.graph import Stage, identity, ordered
 from polm_bench.probes.memory import peak_device_bytes, peak_host_bytes, reset_peaks
-from polm_bench.run.job import Job
+from polm_bench.run.interrupt import in_time, stoppable
+from polm_bench.run.job import Job, Progress
 from polm_bench.run.launch import Launch
 from polm_bench.run.store import Store
 
@@ -31,7 +32,11 @@ class Reporter(Protocol):
 
     def progress(self, done: float, total: float, what: str) -> None: ...
 
+    def damaged(self, stage: Stage, files: list[str]) -> None: ...
+
     def end(self, stage: Stage, seconds: float, status: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,15 @@ class Outcome:
     reason: str | None = None
 
 
-def missing(goals: Sequence[Stage], store: Store) -> list[Stage]:
-    """Stages to run so that the store has the goals, in order; what only finished stages need is not run again."""
+def missing(goals: Sequence[Stage], store: Store, damaged: Callable[[Stage, list[str]], None]) -> list[Stage]:
+    """Stages to run so that the store has the goals, in order; what only finished stages need is not run again.
+
+    Finished stages that will be read are compared with their manifests; `damaged` is told of those that differ, and they run again.
+    """
     wanted: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
-        if stage.key in wanted or store.has(stage):
+        if stage.key in wanted or store.usable(stage, damaged):
             return
         wanted[stage.key] = stage
         for parent in stage.inputs:
@@ -67,17 +75,18 @@ def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Repo
 
     `owner` names the cell a stage is made for. Raises PolmError for the user's mistakes and a store that can't be written.
     """
-    todo = {stage.key for stage in missing(goals, store)}
+    todo = {stage.key for stage in missing(goals, store, reporter.damaged)}
     if todo:
         store.prepare()
     outcomes: list[Outcome] = []
     number = 0
+    deadline = time.monotonic() + launch.cell_timeout if launch.cell_timeout else None
     for stage in ordered(*goals):
         if stage.key in todo:
             number += 1
             reporter.begin(stage, number, len(todo))
             started = time.monotonic()
-            outcome = _run_once(stage, store, launch, reporter, owner)
+            outcome = _run_once(stage, store, launch, reporter, owner, deadline)
             reporter.end(stage, time.monotonic() - started, outcome.status)
             outcomes.append(outcome)
             if outcome.status != "ok":
@@ -87,42 +96,72 @@ def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Repo
     return outcomes
 
 
-def _run_once(stage: Stage, store: Store, launch: Launch, reporter: Reporter, owner: str) -> Outcome:
-    """Run under the stage's lock, unless another process has made it while we waited."""
+def _run_once(
+    stage: Stage, store: Store, launch: Launch, reporter: Reporter, owner: str, deadline: float | None
+) -> Outcome:
+    """Run under the stage's lock, unless another process has made it while we waited; once more with half the micro-batch where that is asked."""
     with store.lock(stage, lambda: reporter.waiting(stage)):
         if store.has(stage):
             return _found(stage, store, owner)
-        scratch = store.scratch(stage)
-        scratch.mkdir(parents=True, exist_ok=True)
-        with store.writing(stage) as partial:
-            job = _job(stage, store, launch, reporter, partial, scratch)
-            reset_peaks(job.device)
-            started = time.monotonic()
-            try:
+        with store.claimed(stage, owner) as tell:
+            while True:
+                failed = _attempt(stage, store, launch, reporter, owner, deadline, tell)
+                if failed is None:
+                    return _found(stage, store, owner)
+                if failed.status != "oom" or launch.on_oom != "shrink" or launch.micro_batch == 1:
+                    return failed
+                launch = replace(launch, micro_batch=launch.micro_batch // 2)
+                reporter.say(f"      out of memory; once more with launch.micro_batch={launch.micro_batch}")
+                shutil.rmtree(store.scratch(stage), ignore_errors=True)  # its checkpoints count other micro-batches
+
+
+def _attempt(
+    stage: Stage,
+    store: Store,
+    launch: Launch,
+    reporter: Reporter,
+    owner: str,
+    deadline: float | None,
+    tell: Callable[[float, float, str], None],
+) -> Outcome | None:
+    """Run the stage and commit it; the outcome where that failed."""
+    scratch = store.scratch(stage)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with store.writing(stage) as partial:
+
+        def progress(done: float, total: float, what: str) -> None:
+            reporter.progress(done, total, what)
+            tell(done, total, what)
+
+        job = _job(stage, store, launch, progress, partial, scratch)
+        reset_peaks(job.device)
+        started = time.monotonic()
+        try:
+            with in_time(launch.stage_timeout, deadline), stoppable(job, reporter.say):
                 stage.run(job)
-            except PolmError:
-                raise
-            except Exception as error:  # every other failure is a result of the cell
-                _spend(job, started)
-                status = classify(error)
-                log.debug("stage %s", stage.folder, exc_info=error)
-                if status == "diverged":
-                    shutil.rmtree(scratch, ignore_errors=True)  # its checkpoints lead to the same end
-                return Outcome(
-                    stage, status, False, job.ledger.to_dict(), job.curve_points, f"{type(error).__name__}: {error}"
-                )
+        except PolmError:
+            raise
+        except Exception as error:  # every other failure is a result of the cell
             _spend(job, started)
-            store.commit(stage, partial, _manifest(stage, job, owner))
-    return _found(stage, store, owner)
+            status = classify(error)
+            log.debug("stage %s", stage.folder, exc_info=error)
+            if status == "diverged":
+                shutil.rmtree(scratch, ignore_errors=True)  # its checkpoints lead to the same end
+            return Outcome(
+                stage, status, False, job.ledger.to_dict(), job.curve_points, f"{type(error).__name__}: {error}"
+            )
+        _spend(job, started)
+        store.commit(stage, partial, _manifest(stage, job, owner))
+    return None
 
 
-def _job(stage: Stage, store: Store, launch: Launch, reporter: Reporter, out: Path, scratch: Path) -> Job:
+def _job(stage: Stage, store: Store, launch: Launch, progress: Progress, out: Path, scratch: Path) -> Job:
     if launch.threads:
         import torch
 
         torch.set_num_threads(launch.threads)
     paths = {parent.key: store.path(parent) for parent in stage.inputs}
-    return Job(out, scratch, paths, launch, launch.resolved_device(), reporter.progress)
+    return Job(out, scratch, paths, launch, launch.resolved_device(), progress)
 
 
 def _spend(job: Job, started: float) -> None:

@@ -37,6 +37,8 @@ class Job:
         self.progress = progress
         self.ledger = Ledger()
         self.curve_points: list[dict[str, float]] = []
+        self.stoppable = False  # inside training that can write a checkpoint and stop
+        self.stop_asked = False  # it should
         self._inputs = inputs
 
     def path(self, stage: Stage) -> Path:

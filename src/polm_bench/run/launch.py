@@ -20,6 +20,9 @@ class Launch:
     micro_batch: int = Field(default=64, ge=1)  # rows in one forward pass at most; split over gradient accumulation
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_seconds: float = Field(default=60, gt=0)  # between two checkpoints inside a training stage
+    on_oom: Literal["record", "shrink"] = "record"  # shrink: once more with half the micro-batch, down to one row
+    stage_timeout: float | None = Field(default=None, gt=0)  # seconds; the record then says timeout
+    cell_timeout: float | None = Field(default=None, gt=0)  # seconds, over the stages that the cell itself runs
 
     def resolved_device(self) -> str:
         if self.device != "auto":

@@ -16,6 +16,11 @@ def label(stage: Stage) -> str:
     return f"{type(stage).__name__} {stage.key}"
 
 
+def damage_line(stage: Stage, files: list[str]) -> str:
+    """What is said of a finished stage whose files are no longer what they were."""
+    return f"{label(stage)} is damaged ({', '.join(files[:3])}{' and more' if len(files) > 3 else ''}): put aside, made again"
+
+
 class PlainReporter:
     """Lines for logs."""
 
@@ -38,6 +43,9 @@ class PlainReporter:
         if time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
             self.say(f"      {self.name}: {done:.0f}{f' of {total:.0f}' if total else ''} {what}")
+
+    def damaged(self, stage: Stage, files: list[str]) -> None:
+        self.say(damage_line(stage, files))
 
     def end(self, stage: Stage, seconds: float, status: str) -> None:
         self.say(f"      {label(stage)}: {'done' if status == 'ok' else status} in {seconds:.1f} s")
@@ -73,6 +81,12 @@ class BarReporter:
     def progress(self, done: float, total: float, what: str) -> None:
         count = f"{done:.0f}{f' of {total:.0f}' if total else ''} {what}"
         self.bars.update(self.task, completed=done, total=total or None, count=count)
+
+    def damaged(self, stage: Stage, files: list[str]) -> None:
+        self.say(f"  {damage_line(stage, files)}")
+
+    def say(self, text: str) -> None:
+        self.bars.console.print(text, highlight=False, markup=False)
 
     def end(self, stage: Stage, seconds: float, status: str) -> None:
         self.bars.remove_task(self.task)

@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from polm_bench.errors import StoreError
 from polm_bench.graph import Stage
 
 MANIFEST = "manifest.json"
+NOTICE_SECONDS = 2.0  # between two notices of how far a stage is
 
 
 class Store:
@@ -29,6 +32,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._intact: set[str] = set()  # folders whose files this process has compared with their manifests
 
     def prepare(self) -> None:
         """Make the folders; raises StoreError where they can't be written."""
@@ -64,13 +68,37 @@ class Store:
     def lock(self, stage: Stage, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold the stage; calls `waiting` once if another process holds it, then waits for it to finish or die."""
         (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-        with (self.root / ".locks" / stage.folder).open("w") as handle:
+        with (self.root / ".locks" / stage.folder).open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 waiting()
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def claimed(self, stage: Stage, owner: str) -> Iterator[Callable[[float, float, str], None]]:
+        """Say beside the lock who is at the stage, for `polm-bench status`; gives a function that tells how far it is.
+
+        It is only a notice: whether somebody really is at it is known by the lock.
+        """
+        notice = self.root / ".locks" / f"{stage.folder}.json"
+        told = {"owner": owner, "pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+        last = 0.0
+
+        def tell(done: float, total: float, what: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= NOTICE_SECONDS:
+                last = time.monotonic()
+                with contextlib.suppress(OSError):
+                    write_json(notice, told | {"done": done, "total": total, "what": what, "at": time.time()})
+
+        with contextlib.suppress(OSError):  # the stage itself will say that the disk is full
+            write_json(notice, told)
+        try:
+            yield tell
+        finally:
+            notice.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writing(self, stage: Stage) -> Iterator[Path]:
@@ -101,18 +129,47 @@ class Store:
         _sync(self.root)
         shutil.rmtree(self.scratch(stage), ignore_errors=True)
 
-    def discard(self, stage: Stage) -> None:
-        """Forget a stage."""
-        shutil.rmtree(self.path(stage), ignore_errors=True)
+    def usable(self, stage: Stage, damaged: Callable[[Stage, list[str]], None]) -> bool:
+        """Whether the stage is finished and its files are what its manifest says; compared once a process.
 
-    def damaged(self, stage: Stage) -> list[str]:
-        """Files of a finished stage that are missing or not what its manifest says."""
-        folder = self.path(stage)
-        return [
-            name
-            for name, told in self.manifest(stage)["files"].items()
-            if not (folder / name).exists() or describe_file(folder / name) != told
-        ]
+        A damaged one is told and isolated, so that it is made again and never served.
+        """
+        if not self.has(stage):
+            return False
+        if stage.folder not in self._intact:
+            if wrong := damage(self.path(stage)):
+                damaged(stage, wrong)
+                self.isolate(stage.folder)
+                return False
+            self._intact.add(stage.folder)
+        return True
+
+    def isolate(self, folder: str) -> Path:
+        """Move a stage's folder out of the way, to be looked at; `polm-bench gc` removes it."""
+        place = self.root / ".damaged" / f"{folder}-{uuid.uuid4().hex[:8]}"
+        place.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            (self.root / folder).rename(place)
+        return place
+
+    def finished(self) -> list[Path]:
+        """Folders of all finished stages."""
+        return sorted(path.parent for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+
+def damage(folder: Path) -> list[str]:
+    """Files of a finished stage that are missing or not what its manifest says; the manifest itself where it can't be read."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return [MANIFEST]
+    return [name for name, told in files.items() if not os.path.lexists(folder / name) or _differs(folder / name, told)]
+
+
+def _differs(path: Path, told: dict[str, Any]) -> bool:
+    if "bytes" in told and (not path.is_file() or path.stat().st_size != told["bytes"]):
+        return True  # no need to read it
+    return describe_file(path) != told
 
 
 def describe_file(path: Path) -> dict[str, Any]:

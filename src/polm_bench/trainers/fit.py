@@ -60,8 +60,10 @@ def fit(
     trainer.remove_callback(_printer())
     started = time.monotonic()
     try:
+        job.stoppable = True
         trainer.train(resume_from_checkpoint=watch.resume())
     finally:  # what a failing run spent counts too
+        job.stoppable = False
         steps = trainer.state.global_step
         job.ledger.add(
             tokens_trained=plan.amount(cost.tokens, steps),
@@ -74,6 +76,8 @@ def fit(
             trainable_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
             total_params=sum(p.numel() for p in model.parameters()),
         )
+    if job.stop_asked and steps < plan.steps:
+        raise KeyboardInterrupt
     if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
         raise Diverged("the trained weights are not finite")
     model.eval()
@@ -146,10 +150,11 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_training_stop or self.elapsed() >= self.spend.amount
         else:
             self.job.progress(state.global_step, self.plan.steps, "steps")
-        due = time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds
+        due = self.job.stop_asked or time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds
         if due and state.global_step < state.max_steps and state.global_step % state.logging_steps == 0:
             # only where a point of the curve ends, so that the curve goes on as if nothing had happened
             control.should_save = True
+            control.should_training_stop = control.should_training_stop or self.job.stop_asked
             self.saved = time.monotonic()
 
     def on_log(

@@ -1,0 +1,153 @@
+"""What a home holds: who is at work, what failed, what is damaged, and what no record needs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from polm_bench.run.store import MANIFEST, Store, damage, write_json
+
+Json = dict[str, Any]
+
+
+def want(home: Path, cells: Mapping[str, str]) -> None:
+    """Note cells that somebody asked for: record id -> command. `status` lists those without a record as wanted."""
+    folder = home / "wanted"
+    folder.mkdir(parents=True, exist_ok=True)
+    for record_id, command in cells.items():
+        write_json(folder / f"{record_id}.json", {"command": command, "at": time.time()})
+
+
+def got(home: Path, record_id: str) -> None:
+    """The cell has its record: it is no longer wanted."""
+    (home / "wanted" / f"{record_id}.json").unlink(missing_ok=True)
+
+
+def running(store: Store) -> list[Json]:
+    """Stages that a living process is at: kind, key, owner, pid, host, seconds, and how far it is."""
+    found = []
+    for notice in sorted((store.root / ".locks").glob("*.json")):
+        told = _read(notice)
+        if told is None or not is_held(notice.with_suffix("")):
+            continue
+        kind, _, key = notice.stem.rpartition("-")
+        seconds = time.time() - told["since"]
+        share = told["done"] / told["total"] if told.get("total") else None
+        left = (told["at"] - told["since"]) * (1 - share) / share if share else None
+        found.append({"kind": kind, "key": key, **told, "seconds": round(seconds, 1), "left": left and round(left, 1)})
+    return found
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds the lock; it goes with its owner, so no clock is asked."""
+    try:
+        with lock.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def status(home: Path) -> Json:
+    """Cells by how they stand (wanted, running, ok, and the ways to fail), with what is known of each."""
+    at_work = running(Store(home / "store"))
+    busy = {stage["owner"] for stage in at_work}
+    cells: dict[str, Json] = {}
+    for path in sorted((home / "records").glob("*.json")):
+        ended = _ending(path)
+        if ended is not None:
+            cells[path.stem] = ended
+    for path in sorted((home / "wanted").glob("*.json")):
+        told = _read(path)
+        if told is not None and cells.get(path.stem, {}).get("status") != "ok":
+            cells[path.stem] = cells.get(path.stem, {}) | {"status": "wanted", "command": told["command"]}
+    for owner in busy & set(cells):
+        cells[owner]["status"] = "running"
+    return {"cells": [{"id": name, **cell} for name, cell in sorted(cells.items())], "running": at_work}
+
+
+HEAD, TAIL = b'"status": "', b'"reason": '
+
+
+def _ending(path: Path) -> Json | None:
+    """Status and reason of a record. They stand behind the cell's configuration, so the whole file is read but not parsed."""
+    try:
+        text = path.read_bytes()
+        start = text.index(b'\n "' + HEAD.lstrip(b'"')) + len(HEAD) + 2
+        state = text[start : text.index(b'"', start)].decode()
+        if state == "ok":
+            return {"status": state}
+        place = text.index(TAIL, start) + len(TAIL)
+        return {"status": state, "reason": json.loads(text[place : text.index(b"\n", place)].rstrip(b","))}
+    except (OSError, ValueError):
+        return None
+
+
+class Litter(NamedTuple):
+    """Something in the store that no record needs."""
+
+    path: Path
+    what: str
+    bytes: int
+
+
+def litter(home: Path) -> list[Litter]:
+    """What could go: stages no record names, what killed writers left, checkpoints, damaged folders; never what a process is at."""
+    store = Store(home / "store")
+    needed = set(_needed(home))
+    found: list[Litter] = []
+    for folder in store.finished():
+        if folder.name not in needed:
+            found.append(Litter(folder, "a stage that no record names", _size(folder)))
+    for name, what in ((".partial", "left by a killed writer"), (".scratch", "checkpoints of an unfinished stage")):
+        for folder in sorted((store.root / name).glob("*")):
+            stage = folder.name.rsplit("-", 1)[0] if name == ".partial" else folder.name
+            if not is_held(store.root / ".locks" / stage):
+                found.append(Litter(folder, what, _size(folder)))
+    found += [
+        Litter(folder, "damaged, put aside", _size(folder)) for folder in sorted((store.root / ".damaged").glob("*"))
+    ]
+    return found
+
+
+def remove(found: list[Litter]) -> int:
+    """Delete them; returns the bytes that this freed. A finished stage loses its manifest first, so that it is whole or absent."""
+    freed = 0
+    for one in found:
+        (one.path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(one.path, ignore_errors=True)
+        freed += 0 if one.path.exists() else one.bytes
+    return freed
+
+
+def damaged(store: Store) -> Iterator[tuple[Path, list[str]]]:
+    """Every finished stage with the files that are not what its manifest says (none: an empty list)."""
+    for folder in store.finished():
+        yield folder, damage(folder)
+
+
+def _needed(home: Path) -> Iterator[str]:
+    for path in (home / "records").glob("*.json"):
+        for stage in (_read(path) or {}).get("stages", []):
+            yield f"{stage['kind']}-{stage['key']}"
+
+
+def _read(path: Path) -> Json | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _size(folder: Path) -> int:
+    if not folder.is_dir():
+        return folder.lstat().st_size
+    return sum(os.lstat(Path(place) / name).st_size for place, _, names in os.walk(folder) for name in names)
