@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "remote": {"errors", "paths"},
     "budget": {"graph", "errors"},
     "objectives": {"graph"},
-    "rewards": CORE | {"models", "data"},
+    "rewards": CORE | {"models", "data", "probes"},
     "stats": set(),
     "models": CORE,
     "data": CORE | {"models"},

@@ -113,11 +113,11 @@ def plan(overrides: Sequence[str]) -> Plan:
 
 
 def each_cell(
-    argv: Sequence[str], do: Callable[[Plan], None], before: Callable[[Sequence[Plan]], None] = lambda plans: None
+    argv: Sequence[str], do: Callable[[Plan], None], announce: Callable[[Sequence[Plan]], None] = lambda plans: None
 ) -> None:
     """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields.
 
-    In one process, Hydra's default, all cells are planned, and `before` is called with them, before the first one runs, so that a mistake in the
+    In one process, Hydra's default, all cells are planned, and `announce` is called with them, before the first one runs, so that a mistake in the
     last one costs nothing.
     Raises what `plan` raises.
     """
@@ -150,7 +150,7 @@ def each_cell(
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
         raise mistakes[0]
-    before(planned)
+    announce(planned)
     for found in planned:
         do(found)
 

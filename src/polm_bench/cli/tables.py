@@ -13,7 +13,7 @@ RESULTS = Path("results")
 
 def table(name: str, run: bool, save: bool, style: str | None, records: Path | None) -> int:
     """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
-    from polm_bench.report import render
+    from polm_bench.report import page
     from polm_bench.report import table as tables
     from polm_bench.report.records import load, read
 
@@ -22,16 +22,16 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
         raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
     with only_ours_on_stdout(style is not None) as out:
         made = _run_missing(spec.cells()) if run else []
-        folder = home() / "records" if run else tables.records_folder(name, RESULTS, home(), records)
+        folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
         if records is not None and not records.is_dir():
             raise PolmError(f"no folder {records} to read records from.")
-        built = tables.build(spec, load(folder))
+        found = tables.make(spec, load(folder), conf_dir())
         if save:
-            tables.save(built, RESULTS / name)
+            tables.save(spec, found.page, found.records, RESULTS)
         if style is not None:
-            out.write(render.render(built, style))
+            out.write(page.render(found.page, style))
         else:
-            render.print_table(built, console())
+            page.print_page(found.page, console())
     return 1 if any(read(path).status != "ok" for path in made) else 0
 
 

@@ -11,16 +11,21 @@ from lm_eval.models.utils_hf import stop_sequences_criteria  # the criteria HFLM
 from pydantic.dataclasses import dataclass
 
 from polm_bench.decoding.base import Decoder
+from polm_bench.decoding.score import Pair, score
+from polm_bench.decoding.steps import Written, has_plain_cache, stop_at, write
 from polm_bench.graph import FORBID
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of its own defaults, once a task
 
 
 class PlainLM(HFLM):
-    """lm-eval's HFLM with counts, and without its check of every row's text at every generated token when only the end token stops."""
+    """lm-eval's HFLM with counts, and with our loop for greedy answers (`decoding/steps.py`) and for scores (`decoding/score.py`).
+
+    Where a model's cache is not the plain one, and where a task samples, `model.generate` and HFLM's own scoring do the work.
+    """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, progress: Any
@@ -28,10 +33,15 @@ class PlainLM(HFLM):
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=str(model.device))
         self.end = tokenizer.eos_token_id
         self.progress = progress
+        self.ours = has_plain_cache(model)
         self.read: list[int] = []  # tokens of each scored sequence
         self.asked: list[int] = []  # tokens of each prompt that was answered
         self.answered: list[int] = []  # tokens of each answer, end token included
-        self.truncated = 0  # answers that reached the limit without an end token
+        self.truncated = 0  # answers that reached the limit without an end
+
+    def new_cache(self) -> Cache | None:
+        """Keys and values of one batch, for a method that keeps them in its own way; None: as they are."""
+        return None
 
     # lm-eval calls these three without a say on its own bars, which would run through ours.
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
@@ -43,43 +53,61 @@ class PlainLM(HFLM):
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
-    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
+    def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: int | None = None) -> Any:
         requests = list(requests)
         self.read.extend(len(context) + len(continuation) for _, context, continuation in requests)
         self.progress(len(self.read), 0, "sequences scored")
-        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+        if not self.ours:
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+        pairs = [Pair.of(context, continuation, self.max_length) for _, context, continuation in requests]
+        return score(
+            self.model, pairs, override_bs or int(self.batch_size), self.tokenizer.pad_token_id, self.new_cache
+        )
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         temperature = kwargs.pop("temperature", 0.0)
         sample = bool(kwargs.pop("do_sample", temperature > 0)) and temperature > 0
-        if sample:
-            kwargs["temperature"] = temperature
-        mask = kwargs["attention_mask"]
+        mask = kwargs.pop("attention_mask")
         texts = [text for text in stop if text != self.tok_decode(self.end, skip_special_tokens=False)]
+        limit = max_length - context.shape[1]
+        if self.ours and not sample and not kwargs:
+            written = self._write(context, mask, limit, texts)
+        else:
+            if sample:
+                kwargs["temperature"] = temperature
+            written = self._generate(context, mask, limit, texts, sample, kwargs)
+        self.answered.extend(written.lengths.tolist())
+        self.asked.extend(mask.sum(1).tolist())
+        self.truncated += int((~written.ended).sum())
+        self.progress(len(self.answered), 0, "answers")
+        return torch.cat([context, written.ids], 1)
+
+    def _write(self, ids: torch.Tensor, mask: torch.Tensor, limit: int, texts: list[str]) -> Written:
+        """The likeliest answer to each prompt."""
+        stop = stop_at(self.tokenizer, texts) if texts else None
+        pad = self.tokenizer.pad_token_id
+        return write(self.model, ids, mask, limit, self.end, pad, stop=stop, cache=self.new_cache())
+
+    def _generate(
+        self, ids: torch.Tensor, mask: torch.Tensor, limit: int, texts: list[str], sample: bool, how: dict[str, Any]
+    ) -> Written:
+        """The same by `model.generate`; `how` holds what a task asks for beside."""
         if texts:
-            kwargs["stopping_criteria"] = stop_sequences_criteria(
-                self.tokenizer, texts, context.shape[1], context.shape[0]
-            )
+            how["stopping_criteria"] = stop_sequences_criteria(self.tokenizer, texts, ids.shape[1], ids.shape[0])
+        if (cache := self.new_cache()) is not None:
+            how["past_key_values"] = cache
         with torch.inference_mode():
             whole = self.model.generate(
-                input_ids=context,
-                max_length=max_length,
+                input_ids=ids,
+                attention_mask=mask,
+                max_length=ids.shape[1] + limit,
                 do_sample=sample,
                 eos_token_id=self.end,
                 pad_token_id=self.tokenizer.pad_token_id,
                 use_cache=True,
-                **kwargs,
+                **how,
             )
-        self._count(whole[:, context.shape[1] :], mask)
-        return whole
-
-    def _count(self, answers: torch.Tensor, mask: torch.Tensor) -> None:
-        ended = (answers == self.end).int()
-        lengths = torch.where(ended.any(1), ended.argmax(1) + 1, answers.shape[1])
-        self.answered.extend(lengths.tolist())
-        self.asked.extend(mask.sum(1).tolist())
-        self.truncated += int((~ended.any(1)).sum())
-        self.progress(len(self.answered), 0, "answers")
+        return Written.of(whole[:, ids.shape[1] :], self.end)
 
 
 @dataclass(frozen=True, config=FORBID)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from polm_bench.decoding.sampling import Sampling
+from polm_bench.decoding.steps import Choose, Written, has_plain_cache, likeliest, write
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,23 +35,26 @@ def sample(
 ) -> list[list[Answer]]:
     """`count` answers to each prompt (token ids, as `encode_prompts` gives them), in the prompts' order.
 
-    The draw depends on the seed and on `batch_size`, not on the caller's random state, which stays as it was.
+    The draw depends on the seed, not on the caller's random state, which stays as it was. All answers to a prompt are drawn together, even
+    where they are more than `batch_size`.
     """
-    wanted = [row for row in range(len(prompts)) for _ in range(count)]
-    wanted.sort(
-        key=lambda row: -len(prompts[row])
-    )  # alike lengths together; stable, so the copies of a prompt stay in order
+    if not prompts:
+        return []
+    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # alike lengths together
+    random = torch.Generator().manual_seed(seed)
+    steps = how.max_new_tokens if how.temperature > 0 else 0
+    draws = torch.rand(len(prompts), count, steps, generator=random).to(model.device)
     found: list[list[Answer]] = [[] for _ in prompts]
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for start in range(0, len(wanted), batch_size):
-            rows = wanted[start : start + batch_size]
-            ids, mask = pad_left([prompts[row] for row in rows], tokenizer.pad_token_id, model.device)
-            written = generate(model, ids, mask, how, tokenizer.eos_token_id, tokenizer.pad_token_id)
-            for row, answer in zip(rows, _answers(tokenizer, written), strict=True):
-                found[row].append(answer)
-            if progress:
-                progress(min(start + batch_size, len(wanted)), len(wanted), "answers")
+    at_once = max(1, batch_size // count)
+    for start in range(0, len(order), at_once):
+        rows = order[start : start + at_once]
+        ids, mask = pad_left([prompts[row] for row in rows], tokenizer.pad_token_id, model.device)
+        written = generate(model, ids, mask, how, tokenizer.eos_token_id, tokenizer.pad_token_id, draws[rows])
+        answers = _answers(tokenizer, written)
+        for i, row in enumerate(rows):
+            found[row] = answers[i * count : (i + 1) * count]
+        if progress:
+            progress(count * min(start + at_once, len(order)), count * len(order), "answers")
     return found
 
 
@@ -66,28 +70,61 @@ def pad_left(rows: Sequence[list[int]], pad_id: int, device: torch.device) -> tu
 
 
 def generate(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, how: Sampling, end_id: int, pad_id: int
-) -> torch.Tensor:
-    """New tokens [B, N] after left-padded prompts [B, T]; after the end token a row has pad tokens."""
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    how: Sampling,
+    end_id: int,
+    pad_id: int,
+    draws: torch.Tensor,
+) -> Written:
+    """Answers to left-padded prompts [B, T]; `draws` are even random numbers from 0 to 1, [B, answers to a prompt, N]."""
+    count = draws.shape[1]
+    if has_plain_cache(model):
+        choose = drawn(how, draws.flatten(0, 1)) if how.temperature > 0 else likeliest
+        return write(model, ids, mask, how.max_new_tokens, end_id, pad_id, copies=count, choose=choose)
     draw = {"do_sample": True, "temperature": how.temperature, "top_p": how.top_p, "top_k": 0}
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(int(draws.double().sum() * 2**20))  # model.generate draws from the one global state
         whole = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=ids.repeat_interleave(count, 0),
+            attention_mask=mask.repeat_interleave(count, 0),
             max_new_tokens=how.max_new_tokens,
             eos_token_id=end_id,
             pad_token_id=pad_id,
             use_cache=True,
             **(draw if how.temperature > 0 else {"do_sample": False}),
         )
-    return whole[:, ids.shape[1] :]
+    return Written.of(whole[:, ids.shape[1] :], end_id)
 
 
-def _answers(tokenizer: PreTrainedTokenizerBase, written: torch.Tensor) -> list[Answer]:
-    end = tokenizer.eos_token_id
-    cut = []
-    for row in written.tolist():
-        ended = end in row
-        cut.append((row[: row.index(end) + 1] if ended else row, ended))
-    texts = tokenizer.batch_decode([ids for ids, _ in cut], skip_special_tokens=True)
-    return [Answer(ids, text, ended) for (ids, ended), text in zip(cut, texts, strict=True)]
+def drawn(how: Sampling, draws: torch.Tensor) -> Choose:
+    """The token in whose part of the distribution a row's random number of the step falls; `draws` [B, N].
+
+    So an answer depends on its own numbers alone, not on which rows are in the batch with it.
+    """
+
+    def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        chances = torch.softmax(logits.float() / how.temperature, -1)
+        if how.top_p < 1:
+            chances = nucleus(chances, how.top_p)
+        sums = chances.cumsum(-1)
+        mark = draws[rows, step, None] * sums[:, -1:]
+        token = torch.searchsorted(sums, mark, right=True).clamp(max=logits.shape[-1] - 1)
+        held = chances.gather(1, token) > 0  # False where rounding put the mark behind the last token that can be drawn
+        return torch.where(held, token, chances.argmax(-1, keepdim=True))[:, 0]
+
+    return choose
+
+
+def nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Probabilities [b, V] without the tokens outside the smallest set that holds `top_p` (Holtzman et al. 2020, arXiv:1904.09751, Eq. 2)."""
+    ordered, order = chances.sort(-1, descending=True)
+    ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+    return torch.zeros_like(chances).scatter(1, order, ordered)
+
+
+def _answers(tokenizer: PreTrainedTokenizerBase, written: Written) -> list[Answer]:
+    ids = [row[:length] for row, length in zip(written.ids.tolist(), written.lengths.tolist(), strict=True)]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [Answer(*parts) for parts in zip(ids, texts, written.ended.tolist(), strict=True)]

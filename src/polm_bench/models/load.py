@@ -32,9 +32,9 @@ def load_model(folder: Path, dtype: Dtype = "auto", device: str = "cpu") -> PreT
     except OSError as error:
         raise BadModel(f"{folder} holds no model that transformers can load from safetensors: {error}") from error
     if (folder / ADAPTER).is_dir():
-        from peft import PeftModel
+        from polm_bench.models.adapter import serve
 
-        model = PeftModel.from_pretrained(model, folder / ADAPTER)
+        model = serve(model, folder / ADAPTER)
     return model.to(device).eval()
 
 

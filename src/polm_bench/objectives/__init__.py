@@ -1,8 +1,63 @@
 """Preference objectives: frozen values that are their own schema and identity, and pure functions of log-probs."""
 
-from polm_bench.objectives.base import PairLogps, PairObjective, UnpairedLogps
+from polm_bench.objectives.base import ListLogps, ListObjective, PairLogps, PairObjective, UnpairedLogps, WholeBatch
+from polm_bench.objectives.classify import BCO, NCA, SPPO, UNA, APODown, APOZero
+from polm_bench.objectives.combined import CPO, ORPO
+from polm_bench.objectives.divergence import AlphaDPO, DiscoPOP, ForwardKLDPO, JensenShannonDPO
 from polm_bench.objectives.dpo import DPO
+from polm_bench.objectives.hinge import HingeDPO, SLiC
+from polm_bench.objectives.ipo import IPO
 from polm_bench.objectives.kto import KTO
+from polm_bench.objectives.length import LDDPO, RDPO, NormalizedDPO
+from polm_bench.objectives.one_sided import DPOP, NPO
+from polm_bench.objectives.ranking import PRO, RRHF, LiPO, PlackettLuce
 from polm_bench.objectives.simpo import SimPO
+from polm_bench.objectives.soft_labels import DNO, EXO, ConservativeDPO, RobustDPO
+from polm_bench.objectives.token import TDPO1, TDPO2, WPO, PairwiseCringe
+from polm_bench.objectives.transport import AOT, AOTUnpaired
 
-__all__ = ["DPO", "KTO", "PairLogps", "PairObjective", "SimPO", "UnpairedLogps"]
+__all__ = [
+    "AOT",
+    "BCO",
+    "CPO",
+    "DNO",
+    "DPO",
+    "DPOP",
+    "EXO",
+    "IPO",
+    "KTO",
+    "LDDPO",
+    "NCA",
+    "NPO",
+    "ORPO",
+    "PRO",
+    "RDPO",
+    "RRHF",
+    "SPPO",
+    "TDPO1",
+    "TDPO2",
+    "UNA",
+    "WPO",
+    "AOTUnpaired",
+    "APODown",
+    "APOZero",
+    "AlphaDPO",
+    "ConservativeDPO",
+    "DiscoPOP",
+    "ForwardKLDPO",
+    "HingeDPO",
+    "JensenShannonDPO",
+    "LiPO",
+    "ListLogps",
+    "ListObjective",
+    "NormalizedDPO",
+    "PairLogps",
+    "PairObjective",
+    "PairwiseCringe",
+    "PlackettLuce",
+    "RobustDPO",
+    "SLiC",
+    "SimPO",
+    "UnpairedLogps",
+    "WholeBatch",
+]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID
-from polm_bench.objectives.base import PairLogps, PairObjective, pair_rewards
+from polm_bench.objectives.base import ImplicitReward, PairLogps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, config=FORBID)
-class DPO(PairObjective):
+class DPO(ImplicitReward):
     """Bradley-Terry likelihood of the preferred completion under the reward that the policy itself implies.
 
     Rafailov et al. 2023 (arXiv:2305.18290), Eq. 7:
@@ -24,20 +23,9 @@ class DPO(PairObjective):
     Same as trl's `loss_type="sigmoid"`.
     """
 
-    beta: PositiveFloat  # strength of the pull towards the reference; reward per nat
-    role: ClassVar[Literal["preference"]] = "preference"
-    needs_reference: ClassVar[bool] = True
-
     def __call__(self, policy: PairLogps, reference: PairLogps) -> Tensor:
         """Loss per pair in nats, shape [B]."""
         import torch.nn.functional as F
 
         chosen, rejected = self.rewards(policy, reference)
         return -F.logsigmoid(chosen - rejected)
-
-    def rewards(self, policy: PairLogps, reference: PairLogps) -> tuple[Tensor, Tensor]:
-        """Implicit rewards of chosen and rejected, each [B]."""
-        return self.beta * (policy.chosen - reference.chosen), self.beta * (policy.rejected - reference.rejected)
-
-    def metrics(self, policy: PairLogps, reference: PairLogps) -> dict[str, Tensor]:
-        return pair_rewards(*self.rewards(policy, reference))

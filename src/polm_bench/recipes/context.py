@@ -14,7 +14,7 @@ from polm_bench.data.source import DataSource, Rows
 from polm_bench.decoding.base import Decoder
 from polm_bench.errors import MissingRole
 from polm_bench.graph import FORBID, Stage
-from polm_bench.models.adapter import Adapter
+from polm_bench.models.tuning import Tuning
 from polm_bench.stages import TrainSFT
 from polm_bench.trainers.optim import Optim
 
@@ -29,6 +29,7 @@ class Claim:
     source: str
     margin: float = Field(default=0.0, ge=0)  # keep: the loss that still counts as none, in the metric's unit
     saves: str | None = None  # keep: the cost of the record that must be lower than the other row's
+    note: str | None = None  # why the embedded world does not show it, where that was found out
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -90,7 +91,7 @@ class Recipe:
         raise TypeError(f"{type(self).__name__} does not say what it plans")
 
 
-def sft(ctx: Context, share: float, optim: Optim, adapter: Adapter | None = None) -> TrainSFT:
+def sft(ctx: Context, share: float, optim: Optim, adapter: Tuning | None = None) -> TrainSFT:
     """Fine-tuning on the role `sft` with a share of the budget."""
     return TrainSFT(
         init=ctx.base,

@@ -1,4 +1,4 @@
-"""Graphs of methods: the base alone, supervised fine-tuning, preference optimisation."""
+"""Graphs of methods: the base alone, preference optimisation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID
-from polm_bench.models.adapter import Adapter
 from polm_bench.objectives import PairObjective
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
-from polm_bench.stages import FoldAdapter, ReferenceLogps, TrainPairs
+from polm_bench.stages import ReferenceLogps, TrainPairs
 from polm_bench.trainers.optim import Optim
 
 
@@ -21,19 +20,6 @@ class Base(Recipe):
     def plan(self, ctx: Context) -> Graph:
         """Base."""
         return Graph(ctx.base)
-
-
-@dataclass(frozen=True, config=FORBID)
-class SFT(Recipe):
-    """Supervised fine-tuning of all weights, or of an adapter that is folded in afterwards."""
-
-    optim: Optim
-    adapter: Adapter | None = None
-
-    def plan(self, ctx: Context) -> Graph:
-        """Base -> SFT [-> fold the adapter]; the whole budget."""
-        tuned = sft(ctx, 1.0, self.optim, self.adapter)
-        return Graph(tuned if self.adapter is None else FoldAdapter(base=ctx.base, adapter=tuned))
 
 
 @dataclass(frozen=True, config=FORBID)

@@ -11,18 +11,33 @@ from polm_bench.report.spec import Place
 _NO_IDENTITY = ("launch.", "track.")
 
 
-def chosen_record(records: Sequence[Record], place: Place, recipe: str, seed: int) -> Record | None:
-    """The newest record of the cell as its YAML files describe it.
+class Cells:
+    """Records by the cell they stand for: the newest of each, as its YAML files describe it.
 
     A run with settings of its own (`recipe.lr=1e-4`) is another cell, though the names are the same: it never stands for this one.
     """
-    wanted = {**place._asdict(), "recipe": recipe, "seed": seed}
-    found = [
-        record
-        for record in records
-        if all(record.cell[name] == value for name, value in wanted.items()) and not changed_settings(record)
-    ]
-    return max(found, key=lambda record: (record.data["provenance"].get("finished") or "", record.id), default=None)
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._found: dict[tuple[object, ...], Record] = {}
+        self._made: dict[str, Record] = {}
+        for record in sorted((one for one in records if not changed_settings(one)), key=_age):
+            cell = record.cell
+            place = Place(*(cell[name] for name in Place._fields))
+            self._found[place, cell["recipe"], cell["seed"]] = record
+            if record.status == "ok" and (key := record.data["rows"].get("self")):
+                self._made[key] = record
+
+    def at(self, place: Place, recipe: str, seed: int) -> Record | None:
+        """The record of a cell, if it has one."""
+        return self._found.get((place, recipe, seed))
+
+    def made(self, key: str) -> Record | None:
+        """A record whose own model is the one that the evaluation with this key judged."""
+        return self._made.get(key)
+
+
+def _age(record: Record) -> tuple[str, str]:
+    return record.data["provenance"].get("finished") or "", record.id
 
 
 def changed_settings(record: Record) -> list[str]:

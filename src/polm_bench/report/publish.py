@@ -4,46 +4,57 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from polm_bench.report.parts import Table
-from polm_bench.report.plot import svg
-from polm_bench.report.render import render
+from polm_bench.report.page import Page, render
+from polm_bench.report.records import Record
+from polm_bench.report.spec import TableSpec
 
 
-def save(table: Table, folder: Path) -> Path:
-    """Write a table's folder, such as `results/NAME`: records/, NAME.md, NAME.csv, NAME.svg, reproduce.sh. Returns it.
+def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) -> Path:
+    """Write `results/NAME/`: records/, NAME.md, NAME.csv, NAME.svg where it has a plot, reproduce.sh. Returns it.
 
-    Records and items that the table no longer stands on are removed from its `records/`.
+    Records and items that the table no longer stands on are removed from its `records/`. A table that reads another's records keeps none of
+    its own: what is missing there is added there, and nothing removed.
     """
-    name, target = table.spec.name, Path(folder)
-    (target / "records" / "items").mkdir(parents=True, exist_ok=True)
-    _copy_records(table, target / "records")
-    tail = f"\n![Quality against cost]({name}.svg)\n\n"
-    tail += f"Built from `records/` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
-    _write(target / f"{name}.md", render(table, "md") + tail)
-    _write(target / f"{name}.csv", render(table, "csv"))
-    _write(target / f"{name}.svg", svg(table))
-    _write(target / "reproduce.sh", reproduce(table))
+    name, target = spec.name, Path(results) / spec.name
+    target.mkdir(parents=True, exist_ok=True)
+    owner = spec.records_of or name
+    copy_records(records, Path(results) / owner / "records", prune=owner == name)
+    tail = f"\n![Quality against cost]({name}.svg)\n" if page.drawing else ""
+    place = "records/" if owner == name else f"../{owner}/records/"
+    tail += f"\nBuilt from `{place}` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
+    _write(target / f"{name}.md", render(page, "md") + tail)
+    _write(target / f"{name}.csv", render(page, "csv"))
+    if page.drawing:
+        _write(target / f"{name}.svg", page.drawing())
+    _write(target / "reproduce.sh", reproduce(spec))
     return target
 
 
-def reproduce(table: Table) -> str:
+def reproduce(spec: TableSpec) -> str:
     """Shell commands that run every cell of the table again and build it from the new records."""
-    spec = table.spec
     lines = [
         "#!/bin/sh",
         f"# Runs the cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
     ]
     lines += ["set -eu", 'cd "$(dirname "$0")/../.."  # the root of the checkout']
-    lines += [f"polm-bench run {shlex.join(cell)}" for cell in spec.cells()]
-    lines.append(f'polm-bench table {spec.name} --records "${{POLM_HOME:-.polm}}/records" --save')
+    if spec.records_of:
+        lines.append(
+            f"polm-bench table {spec.name} --run --save  # its records are kept with those of '{spec.records_of}'"
+        )
+    else:
+        lines += [f"polm-bench run {shlex.join(cell)}" for cell in spec.cells()]
+        lines.append(f'polm-bench table {spec.name} --records "${{POLM_HOME:-.polm}}/records" --save')
     return "\n".join(lines) + "\n"
 
 
-def _copy_records(table: Table, target: Path) -> None:
+def copy_records(records: Iterable[Record], target: Path, prune: bool) -> None:
+    """Copy records and their items into a folder; `prune` removes from it what is none of them."""
+    (target / "items").mkdir(parents=True, exist_ok=True)
     wanted: dict[Path, Path] = {}
-    for record in table.records:
+    for record in records:
         wanted[target / record.path.name] = record.path
         for row in record.data["items"]:
             if source := record.items_path(row):
@@ -53,7 +64,7 @@ def _copy_records(table: Table, target: Path) -> None:
             beside = path.with_name(f".{path.name}.new")
             shutil.copyfile(source, beside)
             beside.replace(path)
-    for path in (*target.glob("*.json"), *target.glob("items/*.parquet")):
+    for path in (*target.glob("*.json"), *target.glob("items/*.parquet")) if prune else ():
         if path not in wanted:
             path.unlink()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from polm_bench.report.choose import chosen_record, column_order
+from polm_bench.report.choose import Cells, column_order
+from polm_bench.report.costs import COSTS
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure, gap
 from polm_bench.report.notes import notes_of
@@ -15,36 +16,15 @@ from polm_bench.report.records import Record
 from polm_bench.report.spec import Place, TableSpec
 from polm_bench.stats import Bootstrap
 
-COSTS = (
-    "wall_seconds",
-    "shared_wall_seconds",
-    "device_seconds",
-    "tokens_trained",
-    "tokens_generated",
-    "flops",
-    "peak_host_bytes",
-    "peak_device_bytes",
-    "trainable_params",
-    "total_params",
-    "served_bytes",
-    "prefill_tokens_per_second",
-    "decode_tokens_per_second",
-    "tokens_per_answer",
-)
-
 
 def build(spec: TableSpec, records: Sequence[Record]) -> Table:
     """The table of these records. Cells without a record are counted in their row and named in `missing`."""
-    draws = bootstrap()
+    draws, known = bootstrap(), Cells(records)
     blocks: list[Block] = []
     used: list[Record] = []
     missing: list[tuple[str, ...]] = []
     for place in spec.places():
-        cells = {
-            (recipe, seed): chosen_record(records, place, recipe, seed)
-            for recipe in spec.recipes
-            for seed in spec.seeds
-        }
+        cells = {(recipe, seed): known.at(place, recipe, seed) for recipe in spec.recipes for seed in spec.seeds}
         used += [record for record in cells.values() if record]
         missing += [tuple(place.overrides(*cell)) for cell, record in cells.items() if record is None]
         blocks.append(_block(spec, place, _entries(spec, cells), draws))

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from polm_bench.report import words
+from polm_bench.report.page import Sheet
 from polm_bench.report.parts import Block, Row, Table
-
-
-class Sheet(NamedTuple):
-    """A grid of texts: one aspect of a block."""
-
-    title: str
-    head: list[str]
-    lines: list[list[str]]
 
 
 def sheets(table: Table, block: Block) -> list[Sheet]:
@@ -28,7 +20,7 @@ def sheets(table: Table, block: Block) -> list[Sheet]:
             "Scores",
             ["method", "cells", *heads],
             [
-                [name, words.statuses(row), *(_score(row, column) for column in columns)]
+                [name, words.counts(row.statuses), *(_score(row, column) for column in columns)]
                 for name, row in zip(names, block.rows, strict=True)
             ],
         ),
@@ -68,27 +60,8 @@ def legend(table: Table) -> list[str]:
     return lines
 
 
-def fitting(sheet: Sheet, width: int) -> list[Sheet]:
-    """Split a sheet's columns so that each part fits the width; every part begins with the rows' names."""
-    widths = [max(len(line[i]) for line in [sheet.head, *sheet.lines]) + 3 for i in range(len(sheet.head))]
-    parts: list[list[int]] = [[]]
-    for i in range(1, len(widths)):
-        if parts[-1] and widths[0] + sum(widths[j] for j in parts[-1]) + widths[i] > width:
-            parts.append([])
-        parts[-1].append(i)
-    return [
-        Sheet(
-            sheet.title,
-            [sheet.head[0], *(sheet.head[i] for i in part)],
-            [[line[0], *(line[i] for i in part)] for line in sheet.lines],
-        )
-        for part in parts
-    ]
-
-
 def place(table: Table, block: Block) -> str:
-    seeds = ", ".join(map(str, table.spec.seeds))
-    return " ".join(f"{group}={name}" for group, name in block.place._asdict().items()) + f", seeds {seeds}"
+    return words.place_line(block.place, table.spec.seeds)
 
 
 def _score(row: Row, column: str) -> str:

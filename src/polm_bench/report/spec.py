@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, ValidationError
@@ -12,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.graph import FORBID
+from polm_bench.report.facts import recipe_facts
 
 
 class Place(NamedTuple):
@@ -28,12 +32,27 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, config=FORBID)
+class Printed:
+    """A table of the survey as printed, its rows joined with what was measured."""
+
+    number: int
+    source: str
+    columns: Mapping[str, str]  # name in the rows -> head
+    rows: tuple[
+        Mapping[str, Any], ...
+    ]  # "method" in the first column; `key` names the catalogue's method, if it has one
+    doubts: Mapping[str, str] = Field(default_factory=dict)  # letter -> footnote; a row's `doubts` lists its letters
+    measured: tuple[str, ...] = ()  # scores as "task/metric", or costs, beside each row that a recipe covers
+    differences: bool = True  # scores as differences from the base
+
+
+@dataclass(frozen=True, config=FORBID)
 class TableSpec:
     """Which cells a table compares, and what it shows of them."""
 
     name: str
     title: str
-    recipes: tuple[str, ...] = Field(min_length=1)
+    recipes: tuple[str, ...] = Field(min_length=1)  # names, or patterns such as "*": those follow the paradigms' order
     models: tuple[str, ...] = Field(min_length=1)
     data: tuple[str, ...] = Field(min_length=1)
     budgets: tuple[str, ...] = Field(min_length=1)
@@ -41,6 +60,14 @@ class TableSpec:
     seeds: tuple[int, ...] = Field(min_length=1)
     scores: tuple[str, ...] = ()  # columns as "task/metric"; none given are the suite's headline scores
     against: str = "flops"  # the cost that quality is weighed against in the plot and on the Pareto front
+    view: Literal["scores", "effects"] = "scores"  # effects: what each recipe claims, and whether it was seen
+    paradigms: tuple[str, ...] = ()  # patterns in `recipes` find only methods of these
+    families: tuple[str, ...] = ()  # ... and of these families (patterns)
+    grouped: bool = False  # rows under the names of their paradigms
+    costs: tuple[str, ...] = ()  # costs to show; none given are all that some row has
+    overall: bool = False  # one more sheet: the methods over all tasks
+    records_of: str | None = None  # another table, whose published records this one reads
+    printed: Printed | None = None  # a table of the survey that the measured columns stand beside
 
     def places(self) -> list[Place]:
         """Model, data, budget and suite of each block of rows."""
@@ -52,9 +79,18 @@ class TableSpec:
             place.overrides(recipe, seed) for place in self.places() for seed in self.seeds for recipe in self.recipes
         ]
 
+    def record_names(self) -> list[str]:
+        """What the file names of the cells' records start with; None of the groups' values has a `-` of its own there."""
+        return [
+            "-".join([recipe, *(part.replace("-", "_").replace("/", "_") for part in place), f"s{seed}", ""])
+            for place in self.places()
+            for seed in self.seeds
+            for recipe in self.recipes
+        ]
+
 
 def load_spec(conf_dir: Path, name: str) -> TableSpec:
-    """Read `conf/table/NAME.yaml`.
+    """Read `conf/table/NAME.yaml`; patterns among its recipes become names.
 
     Raises UnknownName when there is no such table, and BadData when the file does not describe one.
     """
@@ -69,7 +105,26 @@ def load_spec(conf_dir: Path, name: str) -> TableSpec:
     if not isinstance(content, dict):
         raise BadData(f"{path} holds no mapping: it needs name, title, recipes, models, data, budgets, suites, seeds.")
     try:
-        return TableSpec(**content)
+        spec = TableSpec(**content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise BadData(f"{path} does not describe a table: {faults}") from error
+    return replace(spec, recipes=tuple(_named(Path(conf_dir), spec)))
+
+
+def _named(conf_dir: Path, spec: TableSpec) -> list[str]:
+    """Recipes of the table, each once: names as given, patterns as what they find."""
+    found: list[str] = []
+    for wanted in spec.recipes:
+        if not set("*?[") & set(wanted):
+            found.append(wanted)
+            continue
+        facts = recipe_facts(conf_dir).values()
+        inside = [one for one in facts if not spec.paradigms or one.paradigm in spec.paradigms]
+        inside = [one for one in inside if not spec.families or _any_matches(one.family, spec.families)]
+        found += [one.name for one in inside if fnmatchcase(one.name, wanted)]
+    return list(dict.fromkeys(found))
+
+
+def _any_matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from polm_bench.report.choose import Cells
+from polm_bench.report.effect_page import effect_page
+from polm_bench.report.facts import recipe_facts
+from polm_bench.report.page import Page
 from polm_bench.report.publish import save
+from polm_bench.report.records import Record
+from polm_bench.report.render import page_of
 from polm_bench.report.rows import Table, build
 from polm_bench.report.spec import TableSpec, load_spec
 
-__all__ = ["Table", "TableSpec", "build", "load_spec", "records_folder", "save"]
+__all__ = ["Made", "Table", "TableSpec", "build", "load_spec", "make", "records_folder", "save"]
 
 
-def records_folder(name: str, results: Path, home: Path, given: Path | None = None) -> Path:
+class Made(NamedTuple):
+    """A table's page and the records it stands on."""
+
+    spec: TableSpec
+    page: Page
+    records: tuple[Record, ...]
+
+
+def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
+    """The page that the table's description asks for. Raises BadData for a recipe's YAML that can't be read."""
+    if spec.view == "effects":
+        cells = Cells(records)
+        found = [
+            cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
+        ]
+        used = sorted((record for record in found if record), key=lambda record: record.id)
+        return Made(spec, effect_page(spec, cells, recipe_facts(conf_dir)), tuple(used))
+    table = build(spec, records)
+    return Made(spec, page_of(table), table.records)
+
+
+def records_folder(spec: TableSpec, results: Path, home: Path, given: Path | None = None) -> Path:
     """Where a table's records are read: where the user says, else beside the published table, else the store's."""
     if given is not None:
         return given
-    published = Path(results) / name / "records"
+    published = Path(results) / (spec.records_of or spec.name) / "records"
     return published if published.is_dir() else Path(home) / "records"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polm_bench.report.parts import Column, Measure, Row
+    from polm_bench.report.spec import Place
 
 COST_NAMES = {
     "wall_seconds": "wall time",
@@ -19,6 +21,8 @@ COST_NAMES = {
     "trainable_params": "trained parameters",
     "total_params": "parameters",
     "served_bytes": "served size",
+    "serve_peak_bytes": "serving memory",
+    "load_seconds": "load time",
     "prefill_tokens_per_second": "prefill tokens/s",
     "decode_tokens_per_second": "decode tokens/s",
     "tokens_per_answer": "tokens per answer",
@@ -61,9 +65,15 @@ def column_head(column: Column, rows: tuple[Row, ...]) -> str:
     return f"{column.name} {'↑' if column.higher_is_better else '↓'} (n = {count})"
 
 
-def statuses(row: Row) -> str:
+def counts(statuses: Mapping[str, int]) -> str:
     """`3 ok`, `2 ok, 1 diverged`."""
-    return ", ".join(f"{count} {status}" for status, count in sorted(row.statuses.items(), key=_ok_first))
+    return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items(), key=_ok_first))
+
+
+def place_line(place: Place, seeds: Sequence[int]) -> str:
+    """`model=nano data=nano budget=nano suite=nano, seeds 0, 1, 2`."""
+    groups = " ".join(f"{group}={name}" for group, name in place._asdict().items())
+    return f"{groups}, seeds {', '.join(map(str, seeds))}"
 
 
 def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:

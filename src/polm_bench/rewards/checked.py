@@ -34,10 +34,17 @@ def check(row: Mapping[str, Any], answer: str) -> float:
 class Checked(Reward):
     """1 for an answer that passes its row's checker, else 0 (Lambert et al. 2024, arXiv:2411.15124, Section 6: verifiable rewards)."""
 
+    partial: float = 0.0  # for an answer that gives a number, but a wrong one, where a number is asked
     role: ClassVar[str] = "verifiable"
 
     def scorer(self, job: Any) -> Scorer:
+        def one(row: Mapping[str, Any], answer: str) -> float:
+            passed = check(row, answer)
+            if not passed and self.partial and row["checker"] == "number" and arithmetic.number(answer) is not None:
+                return self.partial
+            return passed
+
         def score(rows: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> list[float]:
-            return [check(row, answer) for row, answer in zip(rows, answers, strict=True)]
+            return [one(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
         return score

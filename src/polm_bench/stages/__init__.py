@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from polm_bench.stages.adapter import FoldAdapter
+from polm_bench.stages.adapter import AttachAdapter, FoldAdapter
 from polm_bench.stages.evaluate import Evaluate, Suite, TaskUse
 from polm_bench.stages.fetch import FetchModel
 from polm_bench.stages.pairs import ReferenceLogps, TrainPairs
 from polm_bench.stages.sft import TrainSFT, TrainText
 
 __all__ = [
+    "AttachAdapter",
     "Evaluate",
     "FetchModel",
     "FoldAdapter",

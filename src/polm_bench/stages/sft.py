@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic.dataclasses import dataclass
 
 from polm_bench.budget import Spend
+from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
-from polm_bench.models.adapter import Adapter
+from polm_bench.models.tuning import Training, Tuning
 from polm_bench.trainers.optim import Optim
 
 if TYPE_CHECKING:
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, config=FORBID)
-class TrainSFT(Stage):
-    """Supervised fine-tuning on the role `sft`: the loss counts the completion's tokens only, each token alike.
+class NextToken(Stage):
+    """Next-token training: what its kinds have in common.
 
-    With an adapter the base stays as it is and the output is a folder with the adapter, to be folded in by `FoldAdapter`.
+    With an adapter the base stays as it is, and the output is either a whole model or a folder with the adapter alone, to be folded in by
+    `FoldAdapter` or put beside the base by `AttachAdapter`.
     """
 
     init: Stage
@@ -29,62 +32,87 @@ class TrainSFT(Stage):
     spend: Spend
     optim: Optim
     seed: int
-    adapter: Adapter | None = None
+    adapter: Tuning | None = None
+    warm: Stage | None = None  # an earlier training of the same adapter, from whose weights this one goes on
+
+    def token_rows(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[dict[str, list[int]]]:
+        """Token ids and labels of rows of the data."""
+        raise TypeError(f"{type(self).__name__} does not say what it reads")
 
     def run(self, job: Any) -> None:
-        from polm_bench.models.load import load_model, load_tokenizer
+        from transformers import set_seed
+
+        from polm_bench.models.load import load_model, load_tokenizer, save_model, weight_bytes
+        from polm_bench.probes.flops import METHOD
 
         tokenizer = load_tokenizer(job.path(self.init))
-        rows = completion_rows(tokenizer, self.data.read(job, "train"), self.spend.max_length)
-        _train(self, job, load_model(job.path(self.init), "float32", job.device), tokenizer, rows)
+        rows = self.token_rows(tokenizer, self.data.read(job, "train"))
+        model = load_model(job.path(self.init), "float32", job.device)
+        set_seed(self.seed)
+        if self.adapter is None:
+            _train(self, job, model, tokenizer, rows)
+            save_model(model, tokenizer, job.out)
+        else:
+            model = self.adapter.attach(model)
+            if self.warm is not None:
+                self.adapter.warm(model, job.path(self.warm))
+            _train(self, job, model, tokenizer, rows)
+            self.adapter.finish(model)
+            self.adapter.save(model, tokenizer, job.out)
+        job.ledger.note(flops_method=METHOD, served_bytes=weight_bytes(job.out))
 
 
 @dataclass(frozen=True, config=FORBID)
-class TrainText(Stage):
+class TrainSFT(NextToken):
+    """Supervised fine-tuning on the role `sft`: the loss counts the completion's tokens only, each token alike."""
+
+    def token_rows(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[dict[str, list[int]]]:
+        return completion_rows(tokenizer, rows, self.spend.max_length)
+
+
+@dataclass(frozen=True, config=FORBID)
+class TrainText(NextToken):
     """Next-token training on the role `corpus`: texts joined by the end-of-text token and cut into rows of `max_length` tokens, none padded."""
 
-    init: Stage
-    data: Rows
-    spend: Spend
-    optim: Optim
-    seed: int
-    adapter: Adapter | None = None
-
-    def run(self, job: Any) -> None:
-        from polm_bench.models.load import load_model, load_tokenizer
-
-        tokenizer = load_tokenizer(job.path(self.init))
-        rows = packed_rows(tokenizer, [row["text"] for row in self.data.read(job, "train")], self.spend.max_length)
-        _train(self, job, load_model(job.path(self.init), "float32", job.device), tokenizer, rows)
+    def token_rows(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[dict[str, list[int]]]:
+        return packed_rows(tokenizer, [row["text"] for row in rows], self.spend.max_length)
 
 
 def _train(
-    stage: TrainSFT | TrainText,
+    stage: NextToken,
     job: Any,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: list[dict[str, list[int]]],
 ) -> None:
-    from transformers import set_seed
-
-    from polm_bench.models.load import save_model, weight_bytes
-    from polm_bench.probes.flops import METHOD, count_flops
+    """Train `model` in place, with the rows that an adapter must see first taken out of the budget."""
+    from polm_bench.probes.flops import count_flops
     from polm_bench.trainers.base import PadRight, ScheduledTrainer
     from polm_bench.trainers.fit import Cost, fit
     from polm_bench.trainers.schedule import schedule
+    from polm_bench.trainers.tuned import TunedTrainer
 
-    set_seed(stage.seed)
-    if stage.adapter is not None:
-        model = stage.adapter.attach(model)
     flops = count_flops(model)
     lengths = [len(row["input_ids"]) for row in rows]
     cost = Cost(lengths, [flops.train(length) for length in lengths])
-    plan = schedule(lengths, cost.in_unit(stage.spend.unit), stage.spend, stage.seed, job.launch.micro_batch)
-    make = partial(ScheduledTrainer, data_collator=PadRight(tokenizer.pad_token_id), processing_class=tokenizer)
-    fit(job, make, model, rows, cost, plan, stage.spend, stage.optim, stage.seed)
-    job.ledger.note(flops_method=METHOD)
-    save_model(model, tokenizer, job.out)
-    job.ledger.note(served_bytes=weight_bytes(job.out))
+    spend, pad = stage.spend, PadRight(tokenizer.pad_token_id)
+    seen: list[int] = []
+    tuning = stage.adapter
+    if tuning is not None and tuning.look is not None:
+        share = tuning.look.share
+        first = schedule(lengths, cost.in_unit(spend.unit), replace(spend, amount=spend.amount * share), stage.seed, 1)
+        seen = [row for batch in first.micro_batches[: tuning.look.rows] for row in batch]
+        job.ledger.add(tokens_trained=sum(cost.tokens[row] for row in seen), flops=sum(cost.flops[row] for row in seen))
+        spend = replace(spend, amount=spend.amount * (1 - share))
+    plan = schedule(lengths, cost.in_unit(spend.unit), spend, stage.seed, job.launch.micro_batch)
+    make = partial(ScheduledTrainer, data_collator=pad, processing_class=tokenizer)
+    if tuning is not None:
+        batches = [{name: value.to(model.device) for name, value in pad([rows[row]]).items()} for row in seen]
+        tuning.begin(model, Training(plan.steps, plan.accumulation, spend.unit == "seconds", batches))
+        make = partial(TunedTrainer, tuning=tuning, data_collator=pad, processing_class=tokenizer)
+    fit(job, make, model, rows, cost, plan, spend, stage.optim, stage.seed)
+    if tuning is not None:
+        job.ledger.note(asked={spend.unit: stage.spend.amount}, trainable_params=tuning.trained(model))
 
 
 def completion_rows(

@@ -12,7 +12,7 @@ from polm_bench.stats.bootstrap import FLIPS, RESAMPLES, Bootstrap
 from polm_bench.stats.equivalence import Equivalence, equivalence
 from polm_bench.stats.interval import LEVEL, Interval, mean_interval, mean_intervals
 from polm_bench.stats.many import benjamini_hochberg, corrected_pairs, holm, rank_groups, rank_intervals
-from polm_bench.stats.paired import Difference, mcnemar, pair_p_values, paired_difference, sign_flip
+from polm_bench.stats.paired import Difference, mcnemar, pair_p_values, paired_difference, seed_difference, sign_flip
 from polm_bench.stats.planner import Components, clusters_needed, components, power, seeds_needed, visible_effect
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "probability_of_improvement",
     "rank_groups",
     "rank_intervals",
+    "seed_difference",
     "seeds_needed",
     "sign_flip",
     "visible_effect",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from polm_bench.stats.bootstrap import Array, Bootstrap
 from polm_bench.stats.design import Design, binary, design
 from polm_bench.stats.interval import LEVEL, Spread, bounds, satterthwaite, spreads
-from polm_bench.stats.student import student_tail
+from polm_bench.stats.student import student_quantile, student_tail
 
 
 class Difference(NamedTuple):
@@ -22,7 +23,7 @@ class Difference(NamedTuple):
     high: float
     p: float
     test: str
-    """`mcnemar`, `sign-flip`, or `seeds` (t-test on the variance over seeds and items)."""
+    """`mcnemar`, `sign-flip`, `seeds` (t-test on the variance over seeds and items), or `t` (on the seeds' figures alone)."""
     items: int
     seeds: int
     error: float = 0.0
@@ -61,6 +62,17 @@ def paired_difference(
     else:
         p, test = sign_flip(found.sums, bootstrap), "sign-flip"
     return Difference(found.mean, low, high, p, test, items, seeds, found.error, found.freedom)
+
+
+def seed_difference(gaps: Sequence[float], level: float = LEVEL) -> Difference | None:
+    """Difference of figures that no item has (a perplexity, a time), one gap a seed, by Student's t; None for fewer than two."""
+    seeds = len(gaps)
+    if seeds < 2:
+        return None
+    mean, error = math.fsum(gaps) / seeds, float(np.std(gaps, ddof=1)) / math.sqrt(seeds)
+    reach = student_quantile(seeds - 1, (1 + level) / 2) * error
+    p = student_tail(seeds - 1, mean / error) if error else float(mean == 0)
+    return Difference(mean, mean - reach, mean + reach, p, "t", 0, seeds, error, seeds - 1)
 
 
 def mcnemar(gained: int, lost: int) -> float:
