@@ -108,6 +108,10 @@ def _dispatch(words: list[str]) -> int:
 
         print("\n".join(candidates(words[1:])))
         return DONE
+    if words[:1] == ["__stage"]:
+        from polm_bench.cli.worker import work
+
+        return work(Path(words[1]))
     # Everything after `run` and `plan` is Hydra's grammar, options such as -m and --config-dir included.
     if words[:1] in (["run"], ["plan"]) and not {"-h", "--help"} & set(words[1:]):
         overrides = [word for word in words[1:] if word != "--json"]

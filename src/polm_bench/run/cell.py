@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,13 +54,15 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     _one_process()
     _installed(plan)
     _quiet()
-    from polm_bench.run.execute import execute
+    from polm_bench.run.execute import execute, perform
+    from polm_bench.run.isolate import run_apart
 
     store = store_of(home)
     store.prepare()
     plan.data.prepare()
     started = _now()
-    outcomes = execute(plan.goals(), store, plan.launch, reporter, plan.record_id)
+    work = partial(run_apart, overrides=plan.overrides) if plan.launch.isolate else perform
+    outcomes = execute(plan.goals(), store, plan.launch, reporter, plan.record_id, work)
     made = record.build(
         plan.record_id,
         plan.cell(),

@@ -70,7 +70,26 @@ def missing(goals: Sequence[Stage], store: Store, damaged: Callable[[Stage, list
     return [stage for stage in ordered(*goals) if stage.key in wanted]
 
 
-def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Reporter, owner: str) -> list[Outcome]:
+Work = Callable[[Stage, Job], None]
+"""How a stage is run: in this process (`perform`) or in one of its own (`isolate.run_apart`)."""
+
+
+def perform(stage: Stage, job: Job) -> None:
+    """Run a stage in this process; peaks are those of the stage where the system lets them be reset."""
+    if job.launch.threads:
+        import torch
+
+        torch.set_num_threads(job.launch.threads)
+    reset_peaks(job.device)
+    try:
+        stage.run(job)
+    finally:
+        job.ledger.peak(peak_host_bytes=peak_host_bytes(), peak_device_bytes=peak_device_bytes(job.device))
+
+
+def execute(
+    goals: Sequence[Stage], store: Store, launch: Launch, reporter: Reporter, owner: str, work: Work = perform
+) -> list[Outcome]:
     """Outcomes of all stages of the graph in order, up to the first that fails.
 
     `owner` names the cell a stage is made for. Raises PolmError for the user's mistakes and a store that can't be written.
@@ -86,7 +105,7 @@ def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Repo
             number += 1
             reporter.begin(stage, number, len(todo))
             started = time.monotonic()
-            outcome = _run_once(stage, store, launch, reporter, owner, deadline)
+            outcome = _run_once(stage, store, launch, reporter, owner, deadline, work)
             reporter.end(stage, time.monotonic() - started, outcome.status)
             outcomes.append(outcome)
             if outcome.status != "ok":
@@ -97,7 +116,7 @@ def execute(goals: Sequence[Stage], store: Store, launch: Launch, reporter: Repo
 
 
 def _run_once(
-    stage: Stage, store: Store, launch: Launch, reporter: Reporter, owner: str, deadline: float | None
+    stage: Stage, store: Store, launch: Launch, reporter: Reporter, owner: str, deadline: float | None, work: Work
 ) -> Outcome:
     """Run under the stage's lock, unless another process has made it while we waited; once more with half the micro-batch where that is asked."""
     with store.lock(stage, lambda: reporter.waiting(stage)):
@@ -105,7 +124,7 @@ def _run_once(
             return _found(stage, store, owner)
         with store.claimed(stage, owner) as tell:
             while True:
-                failed = _attempt(stage, store, launch, reporter, owner, deadline, tell)
+                failed = _attempt(stage, store, launch, reporter, owner, deadline, work, tell)
                 if failed is None:
                     return _found(stage, store, owner)
                 if failed.status != "oom" or launch.on_oom != "shrink" or launch.micro_batch == 1:
@@ -122,6 +141,7 @@ def _attempt(
     reporter: Reporter,
     owner: str,
     deadline: float | None,
+    work: Work,
     tell: Callable[[float, float, str], None],
 ) -> Outcome | None:
     """Run the stage and commit it; the outcome where that failed."""
@@ -134,11 +154,10 @@ def _attempt(
             tell(done, total, what)
 
         job = _job(stage, store, launch, progress, partial, scratch)
-        reset_peaks(job.device)
         started = time.monotonic()
         try:
             with in_time(launch.stage_timeout, deadline), stoppable(job, reporter.say):
-                stage.run(job)
+                work(stage, job)
         except PolmError:
             raise
         except Exception as error:  # every other failure is a result of the cell
@@ -156,17 +175,12 @@ def _attempt(
 
 
 def _job(stage: Stage, store: Store, launch: Launch, progress: Progress, out: Path, scratch: Path) -> Job:
-    if launch.threads:
-        import torch
-
-        torch.set_num_threads(launch.threads)
     paths = {parent.key: store.path(parent) for parent in stage.inputs}
     return Job(out, scratch, paths, launch, launch.resolved_device(), progress)
 
 
 def _spend(job: Job, started: float) -> None:
     job.ledger.add(wall_seconds=time.monotonic() - started + job.spent_before())
-    job.ledger.peak(peak_host_bytes=peak_host_bytes(), peak_device_bytes=peak_device_bytes(job.device))
 
 
 def _manifest(stage: Stage, job: Job, owner: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from polm_bench.graph import FORBID
 
 @dataclass(frozen=True, config=FORBID)
 class Launch:
-    """One process on one device."""
+    """One process on one device, or one process a stage."""
 
     name: str
+    isolate: bool = False  # each stage in a process of its own: costs the imports every time
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     threads: int | None = Field(default=None, ge=1)  # of PyTorch on a CPU; null takes what PyTorch takes
     micro_batch: int = Field(default=64, ge=1)  # rows in one forward pass at most; split over gradient accumulation
