@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.report.synthetic import key_of, make_record, write_record
+from tests.report.conftest import make_spec
+from tests.report.synthetic import key_of, make_record, write_json, write_record
 
 from polm_bench.errors import StoreError, UnknownName
 from polm_bench.report.items import Evaluation, align, column_of, read_items
@@ -129,3 +130,10 @@ def test_an_evaluation_knows_the_scores_of_its_own_row(spine):
     assert own.key != base.key
     assert own.scores["arithmetic/exact_match"]["value"] > base.scores["arithmetic/exact_match"]["value"]
     assert own.items("steering/distinct_2") is None
+
+
+def test_only_the_files_that_are_asked_for_are_opened(tmp_path):
+    write_json(tmp_path, make_record("dpo", 0))
+    (tmp_path / "kto-nano-nano-nano-nano-s0-0123456789ab.json").write_text("no record")
+    names = make_spec(recipes=["dpo"], seeds=[0]).record_names()
+    assert [record.cell["recipe"] for record in load(tmp_path, names)] == ["dpo"]

@@ -19,9 +19,9 @@ from polm_bench.errors import UnknownName
 from polm_bench.paths import conf_dir
 from polm_bench.report import words
 from polm_bench.report.records import load
-from polm_bench.report.render import print_table, render
+from polm_bench.report.render import page_of, print_table, render
 from polm_bench.report.spec import load_spec
-from polm_bench.report.table import build, save
+from polm_bench.report.table import build, make, records_folder, save
 
 approx = pytest.approx
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,11 @@ def table(spine):
 @pytest.fixture(scope="module")
 def saved(table, tmp_path_factory):
     """The table's published folder. Read it, don't write to it."""
-    return save(table, tmp_path_factory.mktemp("results") / "spine")
+    return publish(table, tmp_path_factory.mktemp("results"))
+
+
+def publish(table, results):
+    return save(table.spec, page_of(table), table.records, results)
 
 
 def measure_of(table, recipe, column):
@@ -126,32 +130,33 @@ def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(saved, tmp_
     names = {"spine.md", "spine.csv", "spine.svg", "reproduce.sh"}
     assert {name for name in content_of(saved) if "/" not in name} == names
     assert len(list((saved / "records").glob("*.json"))) == 18
-    again = save(build(make_spec(), load(saved / "records")), tmp_path / "again")
+    again = publish(build(make_spec(), load(saved / "records")), tmp_path)
     assert content_of(again) == content_of(saved)
 
 
 def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(saved, tmp_path):
     saved = shutil.copytree(saved, tmp_path / "spine")
     fewer = make_spec(recipes=["base", "sft"])
-    save(build(fewer, load(saved / "records")), saved)
+    publish(build(fewer, load(saved / "records")), saved.parent)
     records = load(saved / "records")
     assert {record.cell["recipe"] for record in records} == {"base", "sft"}
     kept = {record.items_path(row) for record in records for row in record.data["items"]}
     assert set((saved / "records" / "items").iterdir()) == kept
 
 
-def test_the_script_that_reproduces_a_table_is_a_shell_script_of_all_its_cells(saved):
+def test_the_script_that_reproduces_a_table_runs_and_publishes_it(saved):
     subprocess.run(["sh", "-n", saved / "reproduce.sh"], check=True)
     text = (saved / "reproduce.sh").read_text()
-    assert text.count("polm-bench run +recipe=") == 18
-    assert "polm-bench run +recipe=dpo model=nano data=nano budget=nano suite=nano seed=2\n" in text
+    assert "the 18 cells of the table 'spine'" in text
+    assert "polm-bench table spine --run --save\n" in text
 
 
-@pytest.mark.parametrize("folder", sorted(ROOT.glob("results/*/records")), ids=lambda folder: folder.parent.name)
-def test_every_published_table_is_what_its_records_make(folder, tmp_path):
-    spec = load_spec(conf_dir(), folder.parent.name)
-    again = save(build(spec, load(folder)), tmp_path / spec.name)
-    published = content_of(folder.parent)
+@pytest.mark.parametrize("script", sorted(ROOT.glob("results/*/reproduce.sh")), ids=lambda path: path.parent.name)
+def test_every_published_table_is_what_its_records_make(script, tmp_path):
+    spec = load_spec(conf_dir(), script.parent.name)
+    found = make(spec, load(records_folder(spec, ROOT / "results", tmp_path)), conf_dir())
+    again = save(spec, found.page, found.records, tmp_path)
+    published = content_of(script.parent)
     for name, content in content_of(again).items():
         assert published[name] == content, name
 

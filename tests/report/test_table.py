@@ -216,7 +216,8 @@ def test_the_order_of_the_records_does_not_matter(spine, table):
 
 def test_records_are_read_where_the_user_says_else_beside_the_table_else_at_home(tmp_path):
     results, home, given = tmp_path / "results", tmp_path / "home", tmp_path / "given"
-    assert records_folder("spine", results, home) == home / "records"
+    spec, reader = make_spec(), make_spec(name="effects", records_of="spine")
+    assert records_folder(spec, results, home) == home / "records"
     (results / "spine" / "records").mkdir(parents=True)
-    assert records_folder("spine", results, home) == results / "spine" / "records"
-    assert records_folder("spine", results, home, given) == given
+    assert records_folder(spec, results, home) == records_folder(reader, results, home) == results / "spine" / "records"
+    assert records_folder(spec, results, home, given) == given

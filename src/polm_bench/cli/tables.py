@@ -15,7 +15,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
     """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
     from polm_bench.report import page
     from polm_bench.report import table as tables
-    from polm_bench.report.records import load, read
+    from polm_bench.report.records import read
 
     spec = tables.load_spec(conf_dir(), name)
     if run and records is not None:
@@ -25,7 +25,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
         folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
         if records is not None and not records.is_dir():
             raise PolmError(f"no folder {records} to read records from.")
-        found = tables.make(spec, load(folder), conf_dir())
+        found = tables.read(spec, folder, conf_dir())
         if save:
             tables.save(spec, found.page, found.records, RESULTS)
         if style is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,19 +33,14 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
 
 
 def reproduce(spec: TableSpec) -> str:
-    """Shell commands that run every cell of the table again and build it from the new records."""
+    """A shell script that runs every cell of the table again, in one process, and builds it from the new records."""
     lines = [
         "#!/bin/sh",
-        f"# Runs the cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
+        f"# Runs the {len(spec.cells())} cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
+        "set -eu",
+        'cd "$(dirname "$0")/../.."  # the root of the checkout',
+        f"polm-bench table {spec.name} --run --save",
     ]
-    lines += ["set -eu", 'cd "$(dirname "$0")/../.."  # the root of the checkout']
-    if spec.records_of:
-        lines.append(
-            f"polm-bench table {spec.name} --run --save  # its records are kept with those of '{spec.records_of}'"
-        )
-    else:
-        lines += [f"polm-bench run {shlex.join(cell)}" for cell in spec.cells()]
-        lines.append(f'polm-bench table {spec.name} --records "${{POLM_HOME:-.polm}}/records" --save')
     return "\n".join(lines) + "\n"
 
 

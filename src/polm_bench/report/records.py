@@ -83,12 +83,17 @@ def read_table(path: Path, as_codes: Sequence[str] = ()) -> pyarrow.Table:
         ) from error
 
 
-def load(folder: Path) -> list[Record]:
-    """All records of a folder, by id; none where the folder doesn't exist. Items are read only when asked for.
+def load(folder: Path, starts: Sequence[str] | None = None) -> list[Record]:
+    """Records of a folder by id; none where the folder doesn't exist. Items are read only when asked for.
 
-    Raises StoreError for a file that is no record of this version.
+    `starts`: beginnings of the names of the files to read; the others are not opened. Raises StoreError for a file that is no record of this
+    version.
     """
-    return sorted((read(path) for path in Path(folder).glob("*.json")), key=lambda record: record.id)
+    paths = Path(folder).glob("*.json")
+    if starts is not None:
+        wanted = set(starts)
+        paths = (path for path in paths if path.stem[: path.stem.rfind("-") + 1] in wanted)
+    return sorted(map(read, paths), key=lambda record: record.id)
 
 
 def read(path: Path) -> Record:

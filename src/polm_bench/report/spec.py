@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.graph import FORBID
-from polm_bench.report.facts import recipe_facts
+from polm_bench.report.facts import Facts, recipe_facts
 
 
 class Place(NamedTuple):
@@ -79,13 +79,15 @@ class TableSpec:
             place.overrides(recipe, seed) for place in self.places() for seed in self.seeds for recipe in self.recipes
         ]
 
-    def record_names(self) -> list[str]:
-        """What the file names of the cells' records start with; None of the groups' values has a `-` of its own there."""
+    def record_names(self, facts: Iterable[Facts] = ()) -> list[str]:
+        """What the names of the cells' record files begin with; with facts, also those that the recipes' claims are read against."""
+        told = {one.name: one.claim.against for one in facts if one.claim}
+        recipes = {*self.recipes, *(told[name] for name in self.recipes if name in told), "base"}
         return [
-            "-".join([recipe, *(part.replace("-", "_").replace("/", "_") for part in place), f"s{seed}", ""])
+            "-".join([*(part.replace("-", "_").replace("/", "_") for part in (recipe, *place)), f"s{seed}", ""])
             for place in self.places()
             for seed in self.seeds
-            for recipe in self.recipes
+            for recipe in sorted(recipes)
         ]
 
 

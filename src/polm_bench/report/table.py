@@ -11,12 +11,12 @@ from polm_bench.report.effect_page import effect_page
 from polm_bench.report.facts import recipe_facts
 from polm_bench.report.page import Page
 from polm_bench.report.publish import save
-from polm_bench.report.records import Record
+from polm_bench.report.records import Record, load
 from polm_bench.report.render import page_of
 from polm_bench.report.rows import Table, build
 from polm_bench.report.spec import TableSpec, load_spec
 
-__all__ = ["Made", "Table", "TableSpec", "build", "load_spec", "make", "records_folder", "save"]
+__all__ = ["Made", "Table", "TableSpec", "build", "load_spec", "make", "read", "records_folder", "save"]
 
 
 class Made(NamedTuple):
@@ -38,6 +38,12 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
         return Made(spec, effect_page(spec, cells, recipe_facts(conf_dir)), tuple(used))
     table = build(spec, records)
     return Made(spec, page_of(table), table.records)
+
+
+def read(spec: TableSpec, folder: Path, conf_dir: Path) -> Made:
+    """`make` of the records in a folder that the table asks for. Raises StoreError for a file that is no record."""
+    facts = recipe_facts(conf_dir).values() if spec.view == "effects" else ()
+    return make(spec, load(folder, spec.record_names(facts)), conf_dir)
 
 
 def records_folder(spec: TableSpec, results: Path, home: Path, given: Path | None = None) -> Path:
