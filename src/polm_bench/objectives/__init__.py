@@ -10,7 +10,7 @@ from polm_bench.objectives.ipo import IPO
 from polm_bench.objectives.kto import KTO
 from polm_bench.objectives.length import LDDPO, RDPO, NormalizedDPO
 from polm_bench.objectives.one_sided import DPOP, NPO
-from polm_bench.objectives.ranking import PRO, RRHF, LiPO, PlackettLuce
+from polm_bench.objectives.ranking import D2O, PRO, RRHF, LiPO, PlackettLuce
 from polm_bench.objectives.simpo import SimPO
 from polm_bench.objectives.soft_labels import DNO, EXO, ConservativeDPO, RobustDPO
 from polm_bench.objectives.token import TDPO1, TDPO2, WPO, PairwiseCringe
@@ -20,6 +20,7 @@ __all__ = [
     "AOT",
     "BCO",
     "CPO",
+    "D2O",
     "DNO",
     "DPO",
     "DPOP",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from polm_bench.recipes.context import Claim, Context, Graph, Meta, Recipe
+from polm_bench.recipes.preference import Preference
+from polm_bench.recipes.ranking import OwnAnswers, Ranking
 from polm_bench.recipes.sft import SFT
-from polm_bench.recipes.shapes import Base, Preference
+from polm_bench.recipes.shapes import Base
 
-__all__ = ["SFT", "Base", "Claim", "Context", "Graph", "Meta", "Preference", "Recipe"]
+__all__ = ["SFT", "Base", "Claim", "Context", "Graph", "Meta", "OwnAnswers", "Preference", "Ranking", "Recipe"]

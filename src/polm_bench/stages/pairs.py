@@ -14,10 +14,13 @@ from polm_bench.errors import BadData
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives import PairObjective
 from polm_bench.trainers.optim import Optim
+from polm_bench.trainers.reference import Moving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from polm_bench.trainers.fit import Cost
+    from polm_bench.trainers.objective import LiveReference
     from polm_bench.trainers.pair import PairRow
     from polm_bench.trainers.schedule import Schedule
 
@@ -75,7 +78,11 @@ class ReferenceLogps(Stage):
 
 @dataclass(frozen=True, config=FORBID)
 class TrainPairs(Stage):
-    """Preference optimisation with one objective, from `init`; all objectives see the same rows in the same order."""
+    """Preference optimisation with one objective, from `init`; all objectives see the same rows in the same order.
+
+    The reference is scored beforehand (`reference`), or stays in memory (`live`) because the objective reads its distributions or because it
+    moves. With neither, an objective that reads a reference is given 0 nats for every completion.
+    """
 
     init: Stage
     reference: ReferenceLogps | None
@@ -84,14 +91,15 @@ class TrainPairs(Stage):
     spend: Spend
     optim: Optim
     seed: int
+    live: Stage | None = None
+    moving: Moving | None = None
 
     def run(self, job: Any) -> None:
-        from safetensors.torch import load_file
         from transformers import set_seed
 
         from polm_bench.models.load import load_model, load_tokenizer, save_model, weight_bytes
         from polm_bench.probes.flops import METHOD, count_flops
-        from polm_bench.trainers.fit import Cost, fit
+        from polm_bench.trainers.fit import fit
         from polm_bench.trainers.pair import PairTrainer
 
         folder = job.path(self.init)
@@ -99,26 +107,63 @@ class TrainPairs(Stage):
         set_seed(self.seed)
         model = load_model(folder, "float32", job.device)
         rows = pair_rows(tokenizer, self.data.read(job, "train"), self.data.role, self.spend.max_length)
+        if self.objective.reads_margin and any("margin" not in row for row in rows):
+            raise BadData(f"{type(self.objective).__name__} reads 'margin', which some rows of the data lack")
+        self._refer(job, rows)
+        cost = self._cost(rows, count_flops(model))
+        plan = pair_schedule(rows, cost.in_unit(self.spend.unit), self.spend, self.seed, job.launch.micro_batch)
+        make = partial(
+            PairTrainer,
+            objective=self.objective,
+            pad_id=tokenizer.pad_token_id,
+            reference=self._live(job, plan.steps),
+        )
+        fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
+        scored = [sum(self._scored(row)) for row in rows]
+        if any(scored):
+            job.ledger.add(tokens_scored=plan.amount(scored, job.ledger.notes["steps"]))
+        job.ledger.note(flops_method=METHOD)
+        save_model(model, tokenizer, job.out)
+        job.ledger.note(served_bytes=weight_bytes(job.out))
+
+    def _refer(self, job: Any, rows: list[PairRow]) -> None:
+        """Give the rows the reference's log-probs, unless it stays in memory."""
+        from safetensors.torch import load_file
+
         if self.reference is not None:
             known = load_file(job.path(self.reference) / LOGPS)["logps"].tolist()
             for row, (first, second) in zip(rows, known, strict=True):
                 row["reference"] = (first, second)
-        flops = count_flops(model)
-        both = [(len(row["first"]), len(row["second"])) for row in rows]
-        if self.data.role == "unpaired":  # the mismatched completion is scored, not trained on
-            per_row = [flops.train(one) + flops.score(two) for one, two in both]
-        else:
-            per_row = [flops.train(one) + flops.train(two) for one, two in both]
-        cost = Cost([_trained(row) for row in rows], per_row)
-        plan = pair_schedule(rows, cost.in_unit(self.spend.unit), self.spend, self.seed, job.launch.micro_batch)
-        make = partial(PairTrainer, objective=self.objective, pad_id=tokenizer.pad_token_id)
-        fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
-        if self.data.role == "unpaired":
-            steps = job.ledger.notes["steps"]
-            job.ledger.add(tokens_scored=plan.amount([two for _, two in both], steps))
-        job.ledger.note(flops_method=METHOD)
-        save_model(model, tokenizer, job.out)
-        job.ledger.note(served_bytes=weight_bytes(job.out))
+        elif self.live is None and self.objective.needs_reference:
+            for row in rows:
+                row["reference"] = (0.0, 0.0)
+
+    def _live(self, job: Any, steps: int) -> LiveReference | None:
+        from polm_bench.models.load import load_model
+        from polm_bench.trainers.objective import LiveReference
+
+        if self.live is None:
+            return None
+        model = load_model(job.path(self.live), "float32", job.device)
+        if self.moving is None:
+            return LiveReference(model)
+        return LiveReference(model, self.moving.share, max(1, steps // self.moving.moves))
+
+    def _cost(self, rows: list[PairRow], flops: Any) -> Cost:
+        """Tokens and operations of one row that is trained on once."""
+        from polm_bench.trainers.fit import Cost
+
+        per_row = []
+        for row in rows:
+            trained = [len(row["first"])] if "label" in row else [len(row["first"]), len(row["second"])]
+            per_row.append(sum(map(flops.train, trained)) + sum(map(flops.score, self._scored(row))))
+        return Cost([_trained(row) for row in rows], per_row)
+
+    def _scored(self, row: PairRow) -> list[int]:
+        """Tokens of each sequence that a step scores without training on it: mismatched completions, a live reference, a look at the whole batch."""
+        both = [len(row["first"]), len(row["second"])]
+        mismatched = both[1:] if self.data.role == "unpaired" else []
+        return mismatched + both * (self.live is not None) + both * self.objective.reads_batch
 
 
 def pair_rows(
@@ -146,6 +191,8 @@ def pair_rows(
         pair: PairRow = {"first": a.ids, "first_len": a.completion, "second": b.ids, "second_len": b.completion}
         if role == "unpaired":
             pair["label"] = bool(row["label"])
+        elif "margin" in row:
+            pair["margin"] = float(row["margin"])
         made.append(pair)
     return made
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import torch
-import torch.nn.functional as F
-from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
-from polm_bench.objectives import PairLogps, PairObjective, UnpairedLogps
-from polm_bench.trainers.base import ScheduledTrainer
+from polm_bench.objectives import PairLogps, PairObjective, UnpairedLogps, WholeBatch
+from polm_bench.trainers.logps import (
+    Batch,
+    SequenceLogps,
+    by_sequence,
+    completion_logits,
+    sequence_logps,
+    sum_logps,
+)
+from polm_bench.trainers.objective import LiveReference, ObjectiveTrainer
 
-Batch = dict[str, Tensor]
+__all__ = ["Batch", "PairCollator", "PairRow", "PairTrainer", "SequenceLogps", "half", "sequence_logps"]
 
 
 class PairRow(TypedDict):
@@ -28,23 +34,15 @@ class PairRow(TypedDict):
     second: list[int]
     second_len: int
     label: NotRequired[bool]  # unpaired: True where `first` is desirable
+    margin: NotRequired[float]  # preference: by how much `first` was scored higher, in the data's unit
     reference: NotRequired[tuple[float, float]]  # log-probs of the two completions under the reference, in nats
-
-
-class SequenceLogps(NamedTuple):
-    """What a model gives the completions of R sequences."""
-
-    logps: Tensor
-    """[R], sum over the completion's tokens given the prompt, in nats, float32 or better."""
-    lengths: Tensor
-    """[R], tokens of the completion."""
 
 
 class PairCollator:
     """Collates B `PairRow`s to R = 2B sequences, all the first ones before all the second ones, padded right to the longest, T tokens.
 
     Gives `input_ids`, `attention_mask` [R, T], `completion_mask` [R, T] (bool, True on the completion's tokens), and where the rows have
-    them `label` [B] (bool) and `reference` [R] (nats).
+    them `label` [B] (bool), `margin` [B] and `reference` [R] (nats).
     """
 
     def __init__(self, pad_id: int) -> None:
@@ -70,43 +68,23 @@ class PairCollator:
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "completion_mask": completion_mask}
         if "label" in rows[0]:
             batch["label"] = torch.tensor([row["label"] for row in rows])
+        if all("margin" in row for row in rows):
+            batch["margin"] = torch.tensor([row["margin"] for row in rows])
         if "reference" in rows[0]:
             batch["reference"] = torch.tensor([row["reference"][i] for i in (0, 1) for row in rows])
         return batch
 
 
-def sequence_logps(model: nn.Module, batch: Batch) -> SequenceLogps:
-    """Summed log-probs of the completions of a batch of `PairCollator`, in one forward pass.
-
-    Hidden states are cut down to the N positions that predict a completion's token before the output layer sees them, so logits are [N, V]
-    instead of [R, T, V]: with a vocabulary of 49,152 a step took 0.77 of the time and 0.65 of the memory. Log-softmax is taken in float32 or better. The router loss
-    of a mixture-of-experts model is not among them.
-    """
-    mask = batch["completion_mask"]
-    predicts = mask.roll(-1, dims=1)  # the prompt is never empty, so nothing wraps round
-
-    def cut(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        hidden = args[0][:, -mask.shape[1] :]  # soft prompts of PEFT stand before the real tokens
-        return (hidden[predicts],)
-
-    hook = extract_model_from_parallel(model).get_output_embeddings().register_forward_pre_hook(cut)
-    try:
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    finally:
-        hook.remove()
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logps = -F.cross_entropy(logits, batch["input_ids"][mask], reduction="none")  # [N]
-    row = mask.nonzero()[:, 0]
-    return SequenceLogps(logps.new_zeros(len(mask)).index_add(0, row, logps), mask.sum(1))
-
-
-class PairTrainer(ScheduledTrainer):
-    """Minimises the mean of an objective over the rows of each optimiser batch.
+class PairTrainer(ObjectiveTrainer):
+    """Minimises the mean of an objective over the pairs, or labelled completions, of each optimiser batch.
 
     The gradient is that of the mean over all rows of the optimiser batch, over all processes, whatever its split into micro-batches. For
     unpaired objectives that holds for the KL estimate too: it is taken over the whole optimiser batch before its first micro-batch, without
-    gradient and without dropout. trl takes it over a micro-batch of each process, with dropout.
+    gradient and without dropout; and so are the log-probs that objectives with `reads_batch` read. trl takes them over a micro-batch of
+    each process, with dropout.
     """
+
+    objective: PairObjective
 
     def __init__(
         self,
@@ -117,10 +95,15 @@ class PairTrainer(ScheduledTrainer):
         batches: Sequence[Sequence[int]],
         objective: PairObjective,
         pad_id: int,
+        reference: LiveReference | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Raises ValueError when a row lacks what the objective reads: `label`, or `reference`."""
-        reads = {"label": objective.role == "unpaired", "reference": objective.needs_reference}
+        """Raises ValueError when a row lacks what the objective reads: `label`, `margin`, or, without a live one, `reference`."""
+        reads = {
+            "label": objective.role == "unpaired",
+            "reference": objective.needs_reference and reference is None,
+            "margin": objective.reads_margin,
+        }
         for name, needed in reads.items():
             lacking = [number for number, row in enumerate(rows) if name not in row] if needed else []
             if lacking:
@@ -130,26 +113,24 @@ class PairTrainer(ScheduledTrainer):
         super().__init__(
             model=model,
             args=args,
-            rows=cast("Sequence[dict[str, Any]]", rows),
+            rows=rows,
             batches=batches,
-            data_collator=PairCollator(pad_id),
-            callbacks=list(callbacks),
+            objective=objective,
+            collator=PairCollator(pad_id),
+            reference=reference,
+            callbacks=callbacks,
         )
-        # compute_loss divides by the rows of the optimiser batch; with False, Trainer would divide by the accumulation again.
-        self.model_accepts_loss_kwargs = True
-        self.objective = objective
         self.kl: tuple[SequenceLogps, Tensor | None]  # of the optimiser batch that is being trained on
-        self.plotted: dict[str, list[Tensor]] = {}
+        self.whole: tuple[PairLogps, PairLogps | None]  # the same
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Tensor]:
-        """The micro-batches of one optimiser step, and how many rows they have over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["input_ids"]) // 2 for batch in batches), device=device)
-        if self.objective.role == "unpaired" and batches:
+    def rows_in(self, batch: Batch) -> int:
+        return len(batch["input_ids"]) // 2
+
+    def look_ahead(self, batches: Sequence[Batch]) -> None:
+        if self.objective.role == "unpaired":
             self.kl = self.estimate_kl(batches)
-        return batches, self.accelerator.gather(rows).sum()
+        elif self.objective.reads_batch:
+            self.whole = self.look_over(batches)
 
     @torch.no_grad()
     def estimate_kl(self, batches: Sequence[Batch]) -> tuple[SequenceLogps, Tensor | None]:
@@ -162,54 +143,81 @@ class PairTrainer(ScheduledTrainer):
         policy = SequenceLogps(*(self.accelerator.gather(torch.cat(column)) for column in zip(*parts)))
         if not self.objective.needs_reference:
             return policy, None
-        return policy, self.accelerator.gather(torch.cat([batch["reference"].chunk(2)[1] for batch in batches]))
+        reference = [self.reference_logps(half(batch, 1)) for batch in batches]
+        return policy, self.accelerator.gather(torch.cat(reference))
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """This micro-batch's share of the mean loss, a scalar; the shares of an optimiser batch add up to its mean."""
-        if return_outputs or num_items_in_batch is None:
-            raise NotImplementedError("PairTrainer trains only; score a model with the evaluation stage")
-        policy, reference = (
-            self.unpaired(model, inputs) if self.objective.role == "unpaired" else self.paired(model, inputs)
+    @torch.no_grad()
+    def look_over(self, batches: Sequence[Batch]) -> tuple[PairLogps, PairLogps | None]:
+        """Log-probs of all K pairs of an optimiser batch over all processes; each micro-batch is told which of them are its own (`place`)."""
+        self.model_wrapped.eval()  # training_step switches back
+        count = sum(self.rows_in(batch) for batch in batches)
+        at = count * self.accelerator.process_index  # gathering joins the processes' rows in their order
+        columns: list[list[Tensor]] = []
+        for batch in batches:
+            rows = self.rows_in(batch)
+            batch["place"] = torch.arange(at, at + rows, device=batch["input_ids"].device)
+            at += rows
+            with self.compute_loss_context_manager():
+                logps, lengths = sequence_logps(self.model_wrapped, batch)
+                reference = self.reference_logps(batch) if self.objective.needs_reference else logps
+            columns.append([*logps.chunk(2), *lengths.chunk(2), *reference.chunk(2)])
+        chosen, rejected, chosen_len, rejected_len, ref_chosen, ref_rejected = (
+            self.accelerator.gather(torch.cat(column)) for column in zip(*columns)
         )
-        losses = self.objective(policy, reference)
-        for name, values in self.objective.metrics(policy, reference).items():
-            self.plotted.setdefault(name, []).append(values)
-        return losses.sum() / num_items_in_batch * self.accelerator.num_processes  # processes' gradients are averaged
+        policy = PairLogps(chosen, rejected, chosen_len, rejected_len)
+        if not self.objective.needs_reference:
+            return policy, None
+        return policy, policy._replace(chosen=ref_chosen, rejected=ref_rejected)
+
+    @torch.no_grad()
+    def reference_logps(self, batch: Batch) -> Tensor:
+        """[R], nats: the reference's log-probs of the completions, from memory or as they came with the rows."""
+        if self.reference is not None:
+            return sequence_logps(self.reference, batch).logps
+        return batch["reference"]
+
+    def views(
+        self, model: nn.Module, inputs: Batch
+    ) -> tuple[PairLogps | UnpairedLogps, PairLogps | UnpairedLogps | None]:
+        return self.unpaired(model, inputs) if self.objective.role == "unpaired" else self.paired(model, inputs)
 
     def paired(self, model: nn.Module, inputs: Batch) -> tuple[PairLogps, PairLogps | None]:
         """Policy's and reference's view of B pairs."""
-        logps, lengths = sequence_logps(model, inputs)
-        policy = PairLogps(*logps.chunk(2), *lengths.chunk(2))
-        if not self.objective.needs_reference:
+        logits = completion_logits(model, inputs)
+        logps, lengths = sum_logps(logits, inputs)
+        policy = PairLogps(*logps.chunk(2), *lengths.chunk(2))._replace(margin=inputs.get("margin"))
+        self.plot({"logp_chosen": policy.chosen.detach(), "logp_rejected": policy.rejected.detach()})
+        theirs, reference = None, inputs.get("reference")
+        if self.reference is not None:
+            with torch.no_grad():
+                theirs = completion_logits(self.reference, inputs)
+                reference = sum_logps(theirs, inputs).logps
+        if self.objective.reads_tokens:
+            mask = inputs["completion_mask"]
+            values = by_sequence(self.objective.token_values(logits, inputs["input_ids"][mask], theirs), mask)
+            first, second = values.chunk(2)
+            policy = policy._replace(chosen_tokens=first, rejected_tokens=second)
+        if self.objective.reads_batch:
+            policy = policy._replace(whole=WholeBatch(*self.whole, inputs["place"]))
+        if not self.objective.needs_reference or reference is None:
             return policy, None
-        chosen, rejected = inputs["reference"].chunk(2)
+        chosen, rejected = reference.chunk(2)
         return policy, policy._replace(chosen=chosen, rejected=rejected)
 
     def unpaired(self, model: nn.Module, inputs: Batch) -> tuple[UnpairedLogps, UnpairedLogps | None]:
         """Policy's and reference's view of B completions, and of the optimiser batch's K mismatched ones."""
         policy_kl, reference_kl = self.kl
-        logps, lengths = sequence_logps(model, half(inputs, 0))
+        own = half(inputs, 0)
+        logps, lengths = sequence_logps(model, own)
         policy = UnpairedLogps(logps, policy_kl.logps, lengths, policy_kl.lengths, inputs["label"])
         if reference_kl is None:
             return policy, None
-        return policy, policy._replace(completion=inputs["reference"].chunk(2)[0], kl=reference_kl)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means of the objective's metrics since the last log; of this process's rows."""
-        means = {name: torch.cat(values) for name, values in self.plotted.items()}
-        logs |= {name: values.mean().item() for name, values in means.items() if len(values)}
-        self.plotted.clear()
-        super().log(logs, start_time)
+        return policy, policy._replace(completion=self.reference_logps(own), kl=reference_kl)
 
 
 def half(batch: Batch, which: int) -> Batch:
     """Only the first (0) or only the second (1) sequences of a batch of `PairCollator`, without columns that are now all padding."""
     sequences = {name: batch[name].chunk(2)[which] for name in ("input_ids", "attention_mask", "completion_mask")}
     width = int(sequences["attention_mask"].sum(1).max())
-    return {name: values[:, :width] for name, values in sequences.items()}
+    cut = {name: values[:, :width] for name, values in sequences.items()}
+    return cut | {"reference": batch["reference"].chunk(2)[which]} if "reference" in batch else cut

@@ -1,0 +1,39 @@
+"""A part of the rows of a role."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from polm_bench.data.roles import Row
+from polm_bench.data.source import Rows, Split
+from polm_bench.errors import BadData
+from polm_bench.graph import FORBID
+
+Order = Literal["easy_first", "as_given"]
+
+
+@dataclass(frozen=True, config=FORBID)
+class PartRows(Rows):
+    """Rows number `index` of `count` parts of equal size, of the rows as they stand or by falling margin where they have one (`easy_first`)."""
+
+    whole: Rows
+    index: NonNegativeInt
+    count: PositiveInt
+    order: Order
+
+    def load(self, split: Split) -> list[Row]:
+        return self._cut(self.whole.load(split))
+
+    def read(self, job: Any, split: Split) -> list[Row]:
+        return self._cut(self.whole.read(job, split))
+
+    def _cut(self, rows: list[Row]) -> list[Row]:
+        """Raises BadData where a part would be empty."""
+        if len(rows) < self.count:
+            raise BadData(f"{len(rows)} rows of the role '{self.role}' can't be cut into {self.count} parts")
+        if self.order == "easy_first" and all("margin" in row for row in rows):
+            rows = sorted(rows, key=lambda row: -row["margin"])
+        return rows[len(rows) * self.index // self.count : len(rows) * (self.index + 1) // self.count]
