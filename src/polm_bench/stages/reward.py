@@ -1,0 +1,320 @@
+"""Reward models: pairs labelled by a judge, training on pairs, and how well they foresee human judgements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from polm_bench.budget import Spend
+from polm_bench.data.source import Rows
+from polm_bench.graph import FORBID, Stage
+from polm_bench.objectives.reward import BradleyTerry
+from polm_bench.rewards.judge import Judge
+from polm_bench.trainers.optim import Optim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+    from polm_bench.trainers.reward import JudgedPair
+
+PAIRS = "pairs.json"
+TASK = "reward_pairs"
+BINS = 10  # of the calibration error; Guo et al. 2017 (arXiv:1706.04599), Section 5, take 15 on ten times the items
+PROMPTS_A_TIME = 128  # of one sampling; part of what is drawn
+
+
+@dataclass(frozen=True, config=FORBID)
+class LabelPairs(Stage):
+    """Two answers of a model to each prompt, and a judge's share for the first: `pairs.json`.
+
+    Lee et al. 2024 (arXiv:2309.00267), Section 2: the pairs are the SFT model's own. It samples until the generated tokens reach the spend
+    (for steps: `batch` pairs a step). How often the judge agrees with the human labels of `labelled` is noted, where there are any.
+    """
+
+    model: Stage
+    data: Rows
+    judge: Judge
+    temperature: float
+    spend: Spend
+    seed: int
+    labelled: Rows | None = None
+
+    def run(self, job: Any) -> None:
+        from polm_bench.decoding.sample import Sampling, sample
+        from polm_bench.models.chat import encode_prompts
+        from polm_bench.models.load import load_model, load_tokenizer
+        from polm_bench.probes.flops import METHOD, count_flops
+
+        started = time.monotonic()
+        tokenizer = load_tokenizer(job.path(self.model))
+        model = load_model(job.path(self.model), job.launch.dtype, job.device)
+        compare = self.judge.comparer(job)
+        flops = count_flops(model)
+        rows = self.data.load("train")
+        how = Sampling(max_new_tokens=self.spend.max_length // 2, temperature=self.temperature)
+        found: list[dict[str, Any]] = []
+        round_ = 0
+        while (done := self._done(job, len(found), time.monotonic() - started)) < 1:
+            chosen = _prompts(len(rows), self.seed, round_, self._wanted(len(found)))
+            asked = [rows[row] for row in chosen]
+            prompts = [
+                ids[-(self.spend.max_length // 2) :] for ids in encode_prompts(tokenizer, [r["prompt"] for r in asked])
+            ]
+            answers = sample(model, tokenizer, prompts, how, count=2, seed=self.seed * 1_000_003 + round_)
+            job.ledger.add(
+                tokens_generated=sum(len(one.ids) for pair in answers for one in pair),
+                flops=sum(
+                    flops.generate(len(ids), len(one.ids))
+                    for ids, pair in zip(prompts, answers, strict=True)
+                    for one in pair
+                ),
+            )
+            first, second = ([pair[side].text for pair in answers] for side in (0, 1))
+            for row, one, two, share in zip(asked, first, second, compare(asked, first, second), strict=True):
+                found.append({"prompt": row["prompt"], "chosen": one, "rejected": two, "share": share})
+            round_ += 1
+            job.progress(done, 1, "of the budget")
+        (job.out / PAIRS).write_text(json.dumps(found))
+        job.ledger.add(device_seconds=time.monotonic() - started)
+        job.ledger.note(flops_method=METHOD, pairs=len(found), **self._agreement(compare))
+
+    def _done(self, job: Any, pairs: int, seconds: float) -> float:
+        """Share of the spend that is used."""
+        used = {
+            "steps": pairs / self.spend.batch,
+            "tokens": job.ledger.amounts.get("tokens_generated", 0),
+            "flops": job.ledger.amounts.get("flops", 0),
+            "seconds": seconds,
+        }
+        return used[self.spend.unit] / self.spend.amount
+
+    def _wanted(self, pairs: int) -> int:
+        if self.spend.unit == "steps":
+            return min(PROMPTS_A_TIME, max(1, math.ceil(self.spend.amount * self.spend.batch) - pairs))
+        return PROMPTS_A_TIME
+
+    def _agreement(self, compare: Any) -> dict[str, float]:
+        if self.labelled is None:
+            return {}
+        rows = self.labelled.load("validation")
+        shares = compare(rows, [row["chosen"] for row in rows], [row["rejected"] for row in rows])
+        return {"judge_agreement": sum(float(s > 0.5) + 0.5 * float(s == 0.5) for s in shares) / len(shares)}
+
+
+def _prompts(count: int, seed: int, round_: int, wanted: int) -> list[int]:
+    """Row numbers of one sampling: permutations joined end to end."""
+    import numpy as np
+
+    start = round_ * PROMPTS_A_TIME
+    return [
+        int(np.random.default_rng([seed, place // count]).permutation(count)[place % count])
+        for place in range(start, start + wanted)
+    ]
+
+
+@dataclass(frozen=True, config=FORBID)
+class TrainReward(Stage):
+    """A reward model from `init`: its output layer is replaced by a head of one number. Writes a model folder that writes no text.
+
+    Learns from the role `preference`, or from pairs that a judge labelled.
+    """
+
+    init: Stage
+    data: Rows | LabelPairs
+    loss: BradleyTerry
+    spend: Spend
+    optim: Optim
+    seed: int
+
+    def run(self, job: Any) -> None:
+        from transformers import set_seed
+
+        from polm_bench.models.head import with_fresh_head
+        from polm_bench.models.load import load_tokenizer, save_model, weight_bytes
+        from polm_bench.probes.flops import METHOD, count_flops
+        from polm_bench.trainers.fit import Cost, fit
+        from polm_bench.trainers.reward import RewardTrainer
+        from polm_bench.trainers.schedule import schedule
+
+        tokenizer = load_tokenizer(job.path(self.init))
+        set_seed(self.seed)
+        model = with_fresh_head(job.path(self.init), job.device)
+        if isinstance(self.data, LabelPairs):
+            told = json.loads((job.path(self.data) / PAIRS).read_text())
+        else:
+            told = self.data.load("train")
+        rows = judged_pairs(tokenizer, told, self.spend.max_length)
+        flops = count_flops(model)
+        lengths = [len(row["first"]) + len(row["second"]) for row in rows]
+        cost = Cost(lengths, [flops.train(len(row["first"])) + flops.train(len(row["second"])) for row in rows])
+        plan = schedule(
+            lengths, cost.in_unit(self.spend.unit), self.spend, self.seed, max(1, job.launch.micro_batch // 2)
+        )
+        make = partial(RewardTrainer, loss=self.loss, pad_id=model.config.pad_token_id)
+        fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
+        job.ledger.note(flops_method=METHOD)
+        save_model(model, tokenizer, job.out)
+        job.ledger.note(served_bytes=weight_bytes(job.out))
+
+
+def judged_pairs(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], max_length: int
+) -> list[JudgedPair]:
+    """Token rows of the role `preference`, or of a judge's pairs, which have a share too."""
+    from polm_bench.models.chat import encode_completions, encode_prompts, join
+
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+    chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
+    rejected = encode_completions(tokenizer, [row["rejected"] for row in rows])
+    made: list[JudgedPair] = []
+    for row, prompt, one, two in zip(rows, prompts, chosen, rejected, strict=True):
+        a, b = join(prompt, one, max_length), join(prompt, two, max_length)
+        pair: JudgedPair = {
+            "first": a.ids,
+            "first_len": a.completion,
+            "second": b.ids,
+            "second_len": b.completion,
+            "share": float(row.get("share", 1.0)),
+        }
+        if "margin" in row:
+            pair["margin"] = float(row["margin"])
+        made.append(pair)
+    return made
+
+
+@dataclass(frozen=True, config=FORBID)
+class ScorePairs(Stage):
+    """How often the preferred answer of held-out human pairs gets the higher number, overall and by margin, and how well that is foreseen.
+
+    `by="reward"` asks a reward model; `by="likelihood"` a language model for its mean log-prob per token, what it knows of taste before any
+    reward was learnt. Margins are cut at their terciles. The expected calibration error (Guo et al. 2017, arXiv:1706.04599, Eq. 3) is that
+    of sigmoid(difference) as the probability that the preferred answer is the better one.
+    """
+
+    model: Stage
+    data: Rows
+    max_length: int
+    by: Literal["reward", "likelihood"]
+    tasks: ClassVar[tuple[str, ...]] = (TASK,)
+
+    def run(self, job: Any) -> None:
+        from polm_bench.models.load import load_tokenizer
+        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
+
+        started = time.monotonic()
+        told = self.data.load("validation")
+        rows = judged_pairs(load_tokenizer(job.path(self.model)), told, self.max_length)
+        apart = self._differences(job, rows)
+        (job.out / SCORES).write_text(
+            json.dumps(pair_scores(apart, [row.get("margin") for row in rows], self.by), indent=1)
+        )
+        samples = [
+            {
+                "doc": {"id": str(number)},
+                "doc_id": number,
+                "prompt_hash": hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest(),
+                "filter": "none",
+                "metrics": ["accuracy"],
+                "accuracy": _right(difference),
+                "resps": [[f"{difference:.4f}"]],
+            }
+            for number, (row, difference) in enumerate(zip(told, apart, strict=True))
+        ]
+        _write_items({TASK: samples}, job.out / ITEMS)
+        job.ledger.add(
+            tokens_scored=sum(len(row["first"]) + len(row["second"]) for row in rows),
+            device_seconds=time.monotonic() - started,
+        )
+
+    def _differences(self, job: Any, rows: list[JudgedPair]) -> list[float]:
+        """Number of the preferred answer less that of the other one, per row."""
+        from polm_bench.models.head import load_reward_model, score_answers
+
+        folder: Path = job.path(self.model)
+        if self.by == "likelihood":
+            return _likelihood_differences(folder, rows, job)
+        model = load_reward_model(folder, job.launch.dtype, job.device)
+        sequences = [row["first"] for row in rows] + [row["second"] for row in rows]
+        rewards = score_answers(model, sequences, model.config.pad_token_id, job.launch.micro_batch, job.device)
+        return [one - two for one, two in zip(rewards[: len(rows)], rewards[len(rows) :], strict=True)]
+
+
+def _likelihood_differences(folder: Path, rows: list[JudgedPair], job: Any) -> list[float]:
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer
+    from polm_bench.trainers.pair import PairCollator, sequence_logps
+
+    model = load_model(folder, job.launch.dtype, job.device)
+    collate = PairCollator(load_tokenizer(folder).pad_token_id)
+    size = max(1, job.launch.micro_batch // 2)
+    found: list[float] = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), size):
+            batch = {name: value.to(job.device) for name, value in collate(rows[start : start + size]).items()}
+            logps, lengths = sequence_logps(model, batch)
+            one, two = (logps / lengths).chunk(2)
+            found.extend((one - two).tolist())
+    return found
+
+
+def _right(difference: float) -> float:
+    return 0.5 if difference == 0 else float(difference > 0)
+
+
+def pair_scores(apart: Sequence[float], margins: Sequence[float | None], by: str) -> list[dict[str, Any]]:
+    """Scores of `scores.json`; accuracy by tercile of the margin where every pair has one, calibration for rewards."""
+    import numpy as np
+
+    right = np.array([_right(difference) for difference in apart])
+    found = [_score("accuracy", right, headline=True)]
+    if all(margin is not None for margin in margins):
+        known = np.array(margins, dtype=float)
+        low, high = np.quantile(known, [1 / 3, 2 / 3])
+        bins = {"low": known <= low, "middle": (known > low) & (known <= high), "high": known > high}
+        found += [_score(f"accuracy_{name}_margin", right[chosen]) for name, chosen in bins.items() if chosen.any()]
+    if by == "reward":
+        error = calibration_error(np.array(apart))
+        found.append(_score("ece", right) | {"value": error, "stderr": None, "higher_is_better": False})
+    return found
+
+
+def calibration_error(apart: Any) -> float:
+    """Expected calibration error of sigmoid(|difference|) as the confidence in the answer with the higher number."""
+    import numpy as np
+
+    confidence = 1 / (1 + np.exp(-np.abs(apart)))
+    right = (apart > 0) + 0.5 * (apart == 0)
+    place = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(right[place == bin_].mean() - confidence[place == bin_].mean()) * (place == bin_).mean()
+        for bin_ in range(BINS)
+        if (place == bin_).any()
+    ]
+    return float(sum(gaps))
+
+
+def _score(metric: str, right: Any, headline: bool = False) -> dict[str, Any]:
+    n = len(right)
+    return {
+        "task": TASK,
+        "metric": metric,
+        "value": float(right.mean()),
+        "stderr": float(right.std(ddof=1) / math.sqrt(n)) if n > 1 else None,
+        "n": n,
+        "higher_is_better": True,
+        "filter": "none",
+        "shots": 0,
+        "template_hash": "none",
+        "task_version": "1",
+        "headline": headline,
+    }
