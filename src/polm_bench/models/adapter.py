@@ -169,7 +169,9 @@ def serve(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return wrapped
 
 
-def _place_by_mask(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _place_by_mask(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Count positions over the real tokens only.
 
     peft drops `position_ids` and puts virtual tokens before the padding of a left-padded batch, so that an answer would depend on how long the

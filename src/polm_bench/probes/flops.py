@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    Counted = tuple[PreTrainedModel, Callable[[int], dict[str, Any]]]
+    """A model to be run, and its inputs for a length."""
 
 METHOD = "torch FlopCounterMode on the meta device at three lengths, interpolated (exact: a transformer's count is quadratic in length)"
 LENGTHS = (16, 32, 64)
@@ -36,26 +40,60 @@ class FlopCount:
 def count_flops(model: PreTrainedModel) -> FlopCount:
     """Counts for `model` as it stands: adapters are counted, and weights without gradient take no weight-gradient products.
 
-    Attention is counted in full, without the causal half left out.
+    Attention is counted in full, without the causal half left out. What an adapter or a quantised layer computes from its weights alone (such as
+    unpacking them) is counted once a sequence. A model whose adapter or quantised weights must be looked at is run as it stands, not on the meta device.
     """
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    shadow = _on_meta(model)
     forward, backward = [], []
-    for length in LENGTHS:
-        ids = torch.zeros((1, length), dtype=torch.long, device="meta")
-        mask = torch.zeros((1, 1, length, length), device="meta")  # given whole, so that no value of it is looked at
-        counter = FlopCounterMode(display=False)
-        with counter:
-            logits = shadow(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        forward.append(counter.get_total_flops())
-        counter = FlopCounterMode(display=False)
-        if logits.requires_grad:
+    with _in_place(model) if _looks_at_values(model) else _as_shapes(model) as (shadow, inputs):
+        for length in LENGTHS:
+            counter = FlopCounterMode(display=False)
             with counter:
-                logits.sum().backward()
-        backward.append(counter.get_total_flops())
+                logits = shadow(**inputs(length), use_cache=False).logits
+            forward.append(counter.get_total_flops())
+            counter = FlopCounterMode(display=False)
+            if logits.requires_grad:
+                with counter:
+                    logits.sum().backward()
+            backward.append(counter.get_total_flops())
     return FlopCount(_fit(forward), _fit(backward))
+
+
+def _looks_at_values(model: PreTrainedModel) -> bool:
+    """Whether the forward pass can't do with shapes: adapters with sparse or chosen parts, prompts before the mask, quantised weights."""
+    return hasattr(model, "peft_config") or getattr(model, "is_quantized", False)
+
+
+@contextmanager
+def _as_shapes(model: PreTrainedModel) -> Iterator[Counted]:
+    import torch
+
+    def inputs(length: int) -> dict[str, torch.Tensor]:
+        mask = torch.zeros((1, 1, length, length), device="meta")  # given whole, so that no value of it is looked at
+        return {"input_ids": torch.zeros((1, length), dtype=torch.long, device="meta"), "attention_mask": mask}
+
+    yield _on_meta(model), inputs
+
+
+@contextmanager
+def _in_place(model: PreTrainedModel) -> Iterator[Counted]:
+    """The model itself, left as it was: its random numbers, gradients and attention."""
+    import torch
+
+    def inputs(length: int) -> dict[str, torch.Tensor]:
+        ids = torch.zeros((1, length), dtype=torch.long, device=model.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    attention = base.config._attn_implementation
+    base.set_attn_implementation("eager")
+    try:
+        with torch.random.fork_rng():
+            yield model, inputs
+    finally:
+        base.set_attn_implementation(attention)
+        model.zero_grad()
 
 
 def _on_meta(model: PreTrainedModel) -> PreTrainedModel:
