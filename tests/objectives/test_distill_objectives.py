@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from pytest import approx
 
 from polm_bench.objectives.distill import GKD, KD, MiniLLM, SkewKL, TokenViews, mean_after
+
+approx = pytest.approx
 
 
 def views(student, teacher, ids=None, rows=None) -> TokenViews:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows, Split
 from polm_bench.errors import BadData
 from polm_bench.graph import FORBID, Stage
+from polm_bench.models.chat import Message
 
 ROWS = "rows.jsonl"
 
@@ -44,6 +46,36 @@ class JoinedRows(Rows):
 
     def read(self, job: Any, split: Split) -> list[Row]:
         return [row for part in self.parts for row in part.read(job, split)]
+
+
+@dataclass(frozen=True, config=FORBID)
+class Judgements(Rows):
+    """Questions how good a response is, with the number of points as the answer, made of the role `ranking`.
+
+    Points from 0 to `points` follow the rank of a response's score among all of the split, in groups of one size.
+    """
+
+    ranking: Rows
+    question: str  # with {prompt} and {answer}
+    points: int
+
+    def load(self, split: Split) -> list[Row]:
+        rows = self.ranking.load(split)
+        scores = sorted(value for row in rows for value in row["scores"])
+        return [
+            {"prompt": judgement(row, answer, self.question), "completion": str(self._mark(value, scores))}
+            for row in rows
+            for answer, value in zip(row["responses"], row["scores"], strict=True)
+        ]
+
+    def _mark(self, value: float, scores: list[float]) -> int:
+        return min(self.points, bisect_left(scores, value) * (self.points + 1) // len(scores))
+
+
+def judgement(row: Mapping[str, Any], answer: str, question: str) -> list[Message]:
+    """The chat that asks how good an answer to the row's prompt is."""
+    content = question.format(prompt=row["prompt"][-1]["content"], answer=answer)
+    return [{"role": "user", "content": content}]
 
 
 def read_rows(path: Path) -> list[Row]:

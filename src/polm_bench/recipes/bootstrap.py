@@ -8,13 +8,15 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.budget import Spend
-from polm_bench.data.derived import DerivedRows
+from polm_bench.data.derived import DerivedRows, JoinedRows, Judgements
 from polm_bench.data.source import Rows
 from polm_bench.decoding.sampling import Sampling
+from polm_bench.errors import BadBudget
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives import PairObjective
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.rewards import Reward
+from polm_bench.rewards.rated import Rated
 from polm_bench.stages.filter import Hint, Keep, Select
 from polm_bench.stages.generate import Generate
 from polm_bench.stages.pairs import ReferenceLogps, TrainPairs
@@ -27,7 +29,9 @@ class Bootstrap(Recipe):
     """Rounds of answering, keeping the good answers, and fine-tuning on them."""
 
     rounds: PositiveInt
-    generated: Annotated[float, Field(gt=0, lt=1)]  # share of a round's spend that goes into answers, the rest into training
+    generated: Annotated[
+        float, Field(gt=0, lt=1)
+    ]  # share of a round's spend that goes into answers, the rest into training
     count: PositiveInt  # answers to a prompt
     how: Sampling
     reward: Reward
@@ -70,7 +74,9 @@ class IterativePreference(Recipe):
     """Rounds of answering, making pairs of the answers, and preference optimisation on them."""
 
     rounds: PositiveInt
-    generated: Annotated[float, Field(gt=0, lt=1)]  # share of a round's spend that goes into answers, the rest into training
+    generated: Annotated[
+        float, Field(gt=0, lt=1)
+    ]  # share of a round's spend that goes into answers, the rest into training
     count: PositiveInt  # answers to a prompt
     how: Sampling
     role: Literal["prompts", "sft", "verifiable"]  # whose prompts are answered
@@ -96,6 +102,51 @@ class IterativePreference(Recipe):
                 ctx, model, reference, pairs, ctx.budget.part(part * (1 - self.generated)), self.loss, self.optim
             )
         return Graph(model, start if share else None)
+
+
+@dataclass(frozen=True, config=FORBID)
+class SelfRewarding(Recipe):
+    """Rounds of answering, judging the answers oneself, and preference optimisation on the pairs."""
+
+    rounds: PositiveInt
+    generated: Annotated[
+        float, Field(gt=0, lt=1)
+    ]  # share of a round's spend that goes into answers, the rest into training
+    count: PositiveInt  # answers to a prompt
+    how: Sampling
+    question: str  # how the model is asked for points, with {prompt} and {answer}
+    points: PositiveInt  # the highest mark
+    keep: Keep
+    loss: PairObjective
+    optim: Optim
+    sft_optim: Optim
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT on answers and on judgements -> (answers -> own marks -> pairs -> preference optimisation) x rounds."""
+        share = ctx.budget.sft_share
+        if not share:
+            raise BadBudget(
+                f"recipe '{ctx.recipe}' starts from a model that has learned to judge, but budget.sft_share is 0"
+            )
+        judged = Judgements("sft", ctx.rows("ranking"), self.question, self.points)
+        start = TrainSFT(
+            init=ctx.base,
+            data=JoinedRows("sft", (ctx.rows("sft"), judged)),
+            spend=ctx.budget.part(share),
+            optim=ctx.scaled(self.sft_optim),
+            seed=ctx.seed,
+        )
+        part = (1 - share) / self.rounds
+        model: Stage = start
+        for number in range(self.rounds):
+            seed, spend = round_seed(ctx, number), ctx.budget.part(part * self.generated)
+            answers = Generate(model, ctx.rows("prompts"), self.how, self.count, spend, seed)
+            marks = Rated(model, self.question, self.points)
+            pairs = DerivedRows(self.keep.role, Select((answers,), marks, self.keep))
+            model = prefer(
+                ctx, model, model, pairs, ctx.budget.part(part * (1 - self.generated)), self.loss, self.optim
+            )
+        return Graph(model, start)
 
 
 def prefer(
