@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NCA(ImplicitReward):
     """Noise contrastive alignment: which completions are the data's and which the reference's, so that the chosen one does not get less likely.
 
-    Chen et al. 2024 (arXiv:2402.05369), Eq. 11 for preference pairs, with r the rewards:
+    Chen et al. 2024 (arXiv:2402.05369), Section 4.1, for preference pairs, with r the rewards:
     -log sigmoid(r(y_w)) - 1/2 * log sigmoid(-r(y_w)) - 1/2 * log sigmoid(-r(y_l))
 
     Same as trl's `loss_type="nca_pair"`.
@@ -36,7 +36,7 @@ class NCA(ImplicitReward):
 class BCO(ImplicitReward):
     """Binary classifier optimisation: the reward is the logit of a classifier of chosen against rejected completions.
 
-    Jung et al. 2024 (arXiv:2404.04656), Eq. 11 and 16, with r the rewards and delta their mean over chosen and rejected completions,
+    Jung et al. 2024 (arXiv:2404.04656), Section 4, with r the rewards and delta their mean over chosen and rejected completions,
     through which no gradient flows:
     -log sigmoid(r(y_w) - delta) - log sigmoid(-(r(y_l) - delta))
 
@@ -68,7 +68,7 @@ class BCO(ImplicitReward):
 class UNA(ImplicitReward):
     """Unified alignment: the implicit reward is fitted to an explicit one, here 1 for the chosen and 0 for the rejected completion.
 
-    Wang et al. 2024 (arXiv:2408.15339), Section 3.3 (binary feedback), with r the rewards and s(y) = sigmoid(r(y)):
+    Wang et al. 2024 (arXiv:2408.15339), for binary feedback, with r the rewards and s(y) = sigmoid(r(y)):
     mse: (1 - s(y_w))^2 + s(y_l)^2;  bce: -log s(y_w) - log(1 - s(y_l))
 
     bce is trl's `loss_type="bco_pair"`.

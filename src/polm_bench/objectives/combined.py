@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CPO(PairObjective):
     """Contrastive preference optimisation: DPO against a uniform reference, and cross-entropy on the preferred completion.
 
-    Xu et al. 2024 (arXiv:2401.08417), Eq. 3-5:
+    Xu et al. 2024 (arXiv:2401.08417), Eq. 3 and the supervised term beside it:
     -log sigmoid(beta * log pi(y_w|x) - beta * log pi(y_l|x)) - sft_weight * log pi(y_w|x)
 
     The second log-likelihood is per token, as in the authors' code. They average it over the tokens of a batch and so does trl
@@ -45,7 +45,7 @@ class CPO(PairObjective):
 class ORPO(PairObjective):
     """Odds ratio preference optimisation: supervised fine-tuning with a penalty on the odds of the rejected completion.
 
-    Hong et al. 2024 (arXiv:2403.07691), Eq. 3-7, with P(y|x) = exp(log pi(y|x) / |y|) and odds(y) = P(y|x) / (1 - P(y|x)):
+    Hong et al. 2024 (arXiv:2403.07691), Eq. 4 and 7 and the supervised term beside them, with P(y|x) = exp(log pi(y|x) / |y|) and odds(y) = P(y|x) / (1 - P(y|x)):
     -log P(y_w|x) - weight * log sigmoid(log [odds(y_w) / odds(y_l)])
 
     trl's ORPOTrainer has the same odds ratio, but its supervised term counts the prompt's tokens too.

@@ -20,7 +20,7 @@ MAX_EXPONENT = 80.0  # exp stays finite in float32, as in trl
 class DivergenceDPO(ImplicitReward):
     """DPO whose reward follows from a divergence D_f between policy and reference, u = pi(y|x) / ref(y|x).
 
-    Wang et al. 2023 (arXiv:2309.16240), Eq. 11: -log sigmoid(beta * f'(u_w) - beta * f'(u_l))
+    Wang et al. 2023 (arXiv:2309.16240): -log sigmoid(beta * f'(u_w) - beta * f'(u_l))
     """
 
     def __call__(self, policy: PairLogps, reference: PairLogps) -> Tensor:
@@ -42,7 +42,7 @@ class DivergenceDPO(ImplicitReward):
 
 @dataclass(frozen=True, config=FORBID)
 class ForwardKLDPO(DivergenceDPO):
-    """DPO with the forward KL from the reference to the policy: f'(u) = 1 - 1/u (Wang et al. 2023, Table 1).
+    """DPO with the forward KL from the reference to the policy: f'(u) = 1 - 1/u.
 
     Same as trl's `f_divergence_type="forward_kl"`; exponents are bounded, so that a log-ratio of -100 nats does not overflow.
     """
@@ -54,7 +54,7 @@ class ForwardKLDPO(DivergenceDPO):
 
 @dataclass(frozen=True, config=FORBID)
 class JensenShannonDPO(DivergenceDPO):
-    """DPO with the Jensen-Shannon divergence: f'(u) = log(2u / (1 + u)) (Wang et al. 2023, Table 1).
+    """DPO with the Jensen-Shannon divergence: f'(u) = log(2u / (1 + u)).
 
     Same as trl's `f_divergence_type="js_divergence"`. It is at most log 2, so a chosen completion stops to gain.
     """
@@ -70,7 +70,7 @@ class JensenShannonDPO(DivergenceDPO):
 
 @dataclass(frozen=True, config=FORBID)
 class AlphaDPO(DivergenceDPO):
-    """DPO with an alpha-divergence: f'(u) = (1 - u^-alpha) / alpha (Wang et al. 2023, Table 1).
+    """DPO with an alpha-divergence: f'(u) = (1 - u^-alpha) / alpha.
 
     Same as trl's `f_divergence_type="alpha_divergence"` with `f_alpha_divergence_coef` = 1 - alpha. alpha 1 is the forward KL; as alpha
     goes to 0 it becomes DPO.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SLiC(PairObjective):
     """Sequence likelihood calibration: a margin between the log-likelihoods themselves, and cross-entropy on a good answer.
 
-    Zhao et al. 2023 (arXiv:2305.10425), Eq. 1:
+    Zhao et al. 2023 (arXiv:2305.10425), Section 2, the rank calibration loss:
     max(0, delta - log pi(y_w|x) + log pi(y_l|x)) - sft_weight * log pi(y_ref|x)
 
     y_ref is y_w here: a preference row has no third answer. Its log-likelihood is per token, as cross-entropy is in the SFT stage; trl's
@@ -43,7 +43,7 @@ class SLiC(PairObjective):
 class HingeDPO(ImplicitReward):
     """SLiC's hinge on DPO's reward: normalised by the reference.
 
-    Liu et al. 2023 (RSO, arXiv:2309.06657), Eq. 10 ("hinge-norm"):
+    Liu et al. 2023 (RSO, arXiv:2309.06657), the loss "hinge-norm":
     max(0, 1 - beta * (log [pi(y_w|x) / ref(y_w|x)] - log [pi(y_l|x) / ref(y_l|x)]))
 
     Same as trl's `DPOTrainer(loss_type="hinge")`.

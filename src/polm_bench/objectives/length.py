@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class RDPO(ImplicitReward):
     """DPO of a reward that charges for every token.
 
-    Park et al. 2024 (arXiv:2403.19159), Eq. 9, with h the difference of the rewards:
+    Park et al. 2024 (arXiv:2403.19159), with h the difference of the rewards:
     -log sigmoid(h + alpha * |y_w| - alpha * |y_l|)
 
     A longer y_w has part of its margin given, so it pulls less.
@@ -38,7 +38,7 @@ class RDPO(ImplicitReward):
 class NormalizedDPO(ImplicitReward):
     """DPO on log-ratios per token.
 
-    Lambert et al. 2024 (Tulu 3, arXiv:2411.15124), Eq. 6:
+    Lambert et al. 2024 (Tulu 3, arXiv:2411.15124), Section 5:
     -log sigmoid(beta/|y_w| * log [pi(y_w|x) / ref(y_w|x)] - beta/|y_l| * log [pi(y_l|x) / ref(y_l|x)])
 
     Same as trl's `loss_type="sigmoid_norm"`.
@@ -61,7 +61,7 @@ class NormalizedDPO(ImplicitReward):
 class LDDPO(ImplicitReward):
     """Length-desensitised DPO: what the longer completion has beyond the other's length counts less.
 
-    Liu et al. 2024 (arXiv:2409.06411), Eq. 10-12, with l the tokens of the shorter of the two completions:
+    Liu et al. 2024 (arXiv:2409.06411), with l the tokens of the shorter of the two completions:
     DPO with log p(y|x) replaced by sum over t <= l of log p(y_t|...) + alpha * sum over t > l of log p(y_t|...)
 
     Same as trl's `ld_alpha`. alpha 1 is DPO; alpha 0 cuts both completions to the same length.

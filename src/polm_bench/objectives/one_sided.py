@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DPOP(ImplicitReward):
     """DPO-positive: DPO with a penalty where the preferred completion became less likely than under the reference.
 
-    Pal et al. 2024 (Smaug, arXiv:2402.13228), Eq. 3:
+    Pal et al. 2024 (Smaug, arXiv:2402.13228):
     -log sigmoid(beta * (log [pi(y_w|x) / ref(y_w|x)] - log [pi(y_l|x) / ref(y_l|x)] - weight * max(0, log [ref(y_w|x) / pi(y_w|x)])))
     """
 
@@ -36,7 +36,7 @@ class DPOP(ImplicitReward):
 class NPO(ImplicitReward):
     """Negative preference optimisation: makes the rejected completion unlikely, ever more slowly; the chosen one is not read.
 
-    Zhang et al. 2024 (arXiv:2404.05868), Eq. 3:
+    Zhang et al. 2024 (arXiv:2404.05868):
     -2/beta * log sigmoid(-beta * log [pi(y_l|x) / ref(y_l|x)])
 
     The paper's y_l is an answer to forget. As beta goes to 0 the gradient is that of gradient ascent on y_l.

@@ -20,10 +20,10 @@ NEVER = -1e30  # log of a weight that counts for nothing; an infinity would make
 class RRHF(ListObjective):
     """Rank responses: a hinge on log-likelihoods per token wherever a worse answer is the likelier one, and cross-entropy on the best.
 
-    Yuan et al. 2023 (arXiv:2304.05302), Eq. 1-4, with p_i = log pi(y_i|x) / |y_i|:
+    Yuan et al. 2023 (arXiv:2304.05302), with p_i = log pi(y_i|x) / |y_i|:
     rank_weight * sum over i, j with score_i < score_j of max(0, p_i - p_j) - log pi(y_best|x) / |y_best|
 
-    Eq. 3 sums the last term over tokens; the authors' train.py averages it, and so does this.
+    The paper sums the last term over tokens; the authors' train.py averages it, and so does this.
     """
 
     rank_weight: NonNegativeFloat
@@ -44,7 +44,7 @@ class RRHF(ListObjective):
 class PRO(ListObjective):
     """Preference ranking optimisation: from the best answer on, each is told apart from all those after it; and cross-entropy on the best.
 
-    Song et al. 2023 (arXiv:2306.17492), Eq. 7-10, with p_i = log pi(y_i|x) / |y_i|, T_ki = 1 / (score_k - score_i) and
+    Song et al. 2023 (arXiv:2306.17492), with p_i = log pi(y_i|x) / |y_i|, T_ki = 1 / (score_k - score_i) and
     T_kk = min over i > k of T_ki:
     -sum over k < M of log [exp(p_k / T_kk) / (exp(p_k / T_kk) + sum over i > k of exp(p_i / T_ki))] - sft_weight * (M-1)^2 * log pi(y_1|x)
 
@@ -89,7 +89,7 @@ class ListReward(ListObjective):
 class LiPO(ListReward):
     """Listwise preference optimisation with LambdaLoss: pairs count by what swapping them would change of a ranking metric (DCG).
 
-    Liu et al. 2024 (arXiv:2402.01878), Eq. 8-9 (LiPO-lambda), with s the rewards and rank_i the place of y_i when sorted by s:
+    Liu et al. 2024 (arXiv:2402.01878), LiPO-lambda, with s the rewards and rank_i the place of y_i when sorted by s:
     sum over i, j with score_i > score_j of |2^score_i - 2^score_j| * |1/log(1 + rank_i) - 1/log(1 + rank_j)| * log(1 + exp(s_j - s_i))
 
     No gradient flows through the ranks. The paper's scores are win rates between 0 and 1.
@@ -129,7 +129,7 @@ class PlackettLuce(ListReward):
 class D2O(ListReward):
     """Distributional dispreference optimisation ("negating negatives"): a rejected answer against the mean of the model's own, without good ones.
 
-    Duan et al. 2024 (arXiv:2403.03419), Eq. 5, with y_1 to y_K own answers and y_l the rejected one, which is the last of the list:
+    Duan et al. 2024 (arXiv:2403.03419), with y_1 to y_K own answers and y_l the rejected one, which is the last of the list:
     -log sigmoid(beta/K * sum over i of log [pi(y_i|x) / ref(y_i|x)] - alpha * log [pi(y_l|x) / ref(y_l|x)])
 
     The paper has a reference of its own for each term (a harmful and a harmless model), and new own answers as training goes on; here both

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ConservativeDPO(ImplicitReward):
     """DPO whose target is not certain: a share of the labels is taken to be flipped, and the reward difference stays finite.
 
-    Mitchell 2023 (https://ericmitchell.ai/cdpo.pdf), Eq. 3, with h the difference of the rewards:
+    Mitchell 2023 (https://ericmitchell.ai/cdpo.pdf), with h the difference of the rewards:
     -(1 - flipped) * log sigmoid(h) - flipped * log sigmoid(-h)
     """
 
@@ -37,7 +37,7 @@ class ConservativeDPO(ImplicitReward):
 class RobustDPO(ImplicitReward):
     """DPO's loss on clean labels, estimated without bias from flipped ones. It can be negative.
 
-    Chowdhury et al. 2024 (arXiv:2403.00409), Eq. 12, with h the difference of the rewards:
+    Chowdhury et al. 2024 (arXiv:2403.00409), Section 3.1, with h the difference of the rewards:
     [-(1 - flipped) * log sigmoid(h) + flipped * log sigmoid(-h)] / (1 - 2 flipped)
 
     Same as trl's `loss_type="robust"`.
@@ -84,7 +84,7 @@ class EXO(ImplicitReward):
 class DNO(ImplicitReward):
     """Direct Nash optimisation on given pairs: cross-entropy to how much better the one completion was, not to which was.
 
-    Rosset et al. 2024 (arXiv:2404.03715), Algorithm 1, line 5, with r(y) the explicit reward and h the difference of the implied ones:
+    Rosset et al. 2024 (arXiv:2404.03715), Algorithm 1, with r(y) the explicit reward and h the difference of the implied ones:
     -p * log sigmoid(h) - (1 - p) * log sigmoid(-h), p = sigmoid(r(y_w) - r(y_l))
 
     The paper takes r(y) as the chance to be preferred to an answer of the policy and samples the pairs anew every round; here

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TDPO1(ImplicitReward):
     """Token-level DPO: the KL along each completion is part of its reward.
 
-    Zeng et al. 2024 (arXiv:2404.11999), Eq. 14, with h the difference of the rewards and
+    Zeng et al. 2024 (arXiv:2404.11999), with h the difference of the rewards and
     D(y) = sum over t of KL(ref(.|x, y_<t) || pi(.|x, y_<t)), the sequential forward KL:
     -log sigmoid(h - beta * (D(y_l) - D(y_w)))
     """
@@ -46,7 +46,7 @@ class TDPO1(ImplicitReward):
 class TDPO2(ImplicitReward):
     """Token-level DPO whose KL term only holds back the rejected completion.
 
-    Zeng et al. 2024 (arXiv:2404.11999), Eq. 16-17, with h and D as in TDPO1 and sg for no gradient:
+    Zeng et al. 2024 (arXiv:2404.11999), with h and D as in TDPO1 and sg for no gradient:
     -log sigmoid(h - alpha * beta * (D(y_l) - sg(D(y_w))))
     """
 
@@ -74,7 +74,7 @@ class TDPO2(ImplicitReward):
 class WPO(ImplicitReward):
     """Weighted preference optimisation: DPO on off-policy pairs, weighted by how likely the policy is to write them.
 
-    Zhou et al. 2024 (arXiv:2406.11827), Eq. 2-4, with sampled alignment:
+    Zhou et al. 2024 (arXiv:2406.11827), Eq. 2, with sampled alignment:
     w(y_w) * w(y_l) * DPO, w(y) = exp(1/|y| * sum over t of log [pi(y_t|...) / sum over v of pi(v|...)^2]), no gradient through w
 
     Same as trl's `use_weighting` with `loss_type="sigmoid"`.
@@ -101,7 +101,7 @@ class WPO(ImplicitReward):
 class PairwiseCringe(PairObjective):
     """Pairwise CRINGE: likelihood of the chosen tokens, contrast of the rejected ones with what the model would rather say, gated by the margin.
 
-    Xu et al. 2023 (arXiv:2312.16682), Eq. 2-5, with M = log pi(y_w|x) - log pi(y_l|x), s_t the logit of a rejected token and s* that of
+    Xu et al. 2023 (arXiv:2312.16682), with M = log pi(y_w|x) - log pi(y_l|x), s_t the logit of a rejected token and s* that of
     another of the `candidates` likeliest tokens at its place, drawn by their probabilities:
     sigmoid((threshold - M) / temperature) * [-1/|y_w| log pi(y_w|x) + weight/|y_l| * sum over t of -log(exp(s*) / (exp(s*) + exp(s_t)))]
 

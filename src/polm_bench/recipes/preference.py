@@ -14,6 +14,7 @@ from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives import PairObjective
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.stages import ReferenceLogps, TrainPairs
+from polm_bench.stages.likelihood import PairLikelihood
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.reference import Handling, Moving, Rounds
 
@@ -27,6 +28,7 @@ class Preference(Recipe):
     sft_optim: Optim
     start: Literal["sft", "base"] = "sft"
     reference: Handling = "fixed"  # of an objective that reads one
+    likelihood: bool = False  # also score how likely held-out chosen completions become
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> preference optimisation (the rest), in one round or several.
@@ -36,14 +38,26 @@ class Preference(Recipe):
         share = ctx.budget.sft_share if self.start == "sft" else 0.0
         start = sft(ctx, share, self.sft_optim) if share else ctx.base
         rows = ctx.rows(self.loss.role)
+        model = self._rounds(ctx, start, rows, 1 - share)
+        probes: dict[str, Stage] = {}
+        if self.likelihood:
+            pairs = ctx.rows("preference")
+            probes = {
+                row: PairLikelihood(judged, pairs, ctx.budget.max_length)
+                for row, judged in (("self", model), ("start", start))
+                if row == "self" or share
+            }
+        return Graph(model, start if share else None, probes=probes)
+
+    def _rounds(self, ctx: Context, start: Stage, rows: Rows, share: float) -> Stage:
+        """Preference optimisation with a share of the budget, in one round or several."""
         if not isinstance(self.reference, Rounds):
-            return Graph(self._train(ctx, start, rows, ctx.budget.part(1 - share)), start if share else None)
-        spend = ctx.budget.part((1 - share) / self.reference.count)
+            return self._train(ctx, start, rows, ctx.budget.part(share))
         model = start
         for index in range(self.reference.count):
             part = PartRows(rows.role, rows, index, self.reference.count, self.reference.order)
-            model = self._train(ctx, model, part, spend)
-        return Graph(model, start if share else None)
+            model = self._train(ctx, model, part, ctx.budget.part(share / self.reference.count))
+        return model
 
     def _train(self, ctx: Context, init: Stage, rows: Rows, spend: Spend) -> TrainPairs:
         moving = self.reference if isinstance(self.reference, Moving) else None

@@ -109,7 +109,7 @@ class ObjectiveTrainer(ScheduledTrainer):
 
 
 class Follow(TrainerCallback):
-    """Moves a reference towards the policy (Gorbatovski et al. 2024, TR-DPO, arXiv:2404.09656, Eq. 2-3); checkpoints hold it too."""
+    """Moves a reference towards the policy (Gorbatovski et al. 2024, TR-DPO, arXiv:2404.09656); checkpoints hold it too."""
 
     def __init__(self, reference: LiveReference) -> None:
         self.reference = reference

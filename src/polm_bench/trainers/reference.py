@@ -14,7 +14,7 @@ from polm_bench.graph import FORBID
 class Rounds:
     """The data in parts, one a round, each with the model of the round before as start and reference.
 
-    Kim et al. 2024 (sDPO, arXiv:2403.19270), Section 3.1.
+    Kim et al. 2024 (sDPO, arXiv:2403.19270).
     """
 
     count: Annotated[int, Field(ge=2)]
@@ -25,7 +25,7 @@ class Rounds:
 class Moving:
     """A reference that stays in memory and follows the policy: reference = share * policy + (1 - share) * reference.
 
-    Gorbatovski et al. 2024 (TR-DPO, arXiv:2404.09656), Eq. 2 (soft update, share below 1) and 3 (hard update, share 1).
+    Gorbatovski et al. 2024 (TR-DPO, arXiv:2404.09656): soft update with a share below 1, hard update with 1.
     """
 
     share: float = Field(gt=0, le=1)  # alpha
