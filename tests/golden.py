@@ -11,19 +11,20 @@ from pathlib import Path
 FILE = Path(__file__).with_name("golden_keys.json")
 
 
-def keys() -> dict[str, dict[str, str]]:
-    """recipe -> kind of stage -> key, for model, data, suite and budget nano and seed 0."""
+def keys(recipe: str) -> dict[str, str]:
+    """Row, or probe of a row, or "model" -> key, for model, data, suite and budget nano and seed 0."""
     from polm_bench.config import plan
+
+    planned = plan([f"+recipe={recipe}"])
+    judges = planned.evaluations | {f"{row} probe": stage for row, stage in planned.graph.probes.items()}
+    return {row: stage.key for row, stage in judges.items()} | {"model": planned.graph.model.key}
+
+
+def main() -> None:
     from polm_bench.settings import options
 
-    found = {}
-    for recipe in options("recipe"):
-        planned = plan([f"+recipe={recipe}"])
-        found[recipe] = {row: stage.key for row, stage in planned.evaluations.items()} | {
-            "model": planned.graph.model.key
-        }
-    return found
+    FILE.write_text(json.dumps({name: keys(name) for name in options("recipe")}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(keys(), indent=1, sort_keys=True) + "\n")
+    main()

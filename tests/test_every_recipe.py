@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 
 import pytest
 from tests import golden
 
-from polm_bench.config import each_cell, plan
+from polm_bench.config import Plan, each_cell, plan
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered
 from polm_bench.recipes import Context
@@ -24,9 +25,14 @@ RECORD = {
 }  # fmt: skip
 
 
+@cache
+def cell(recipe: str) -> Plan:
+    return plan([f"+recipe={recipe}"])
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_composes_and_plans(recipe):
-    planned = plan([f"+recipe={recipe}"])
+    planned = cell(recipe)
     assert planned.names["recipe"] == recipe
     assert planned.evaluations["self"].key in {stage.key for stage in planned.stages()}
     assert all(isinstance(stage, Stage) for stage in planned.stages())
@@ -34,12 +40,12 @@ def test_it_composes_and_plans(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_its_keys_are_the_golden_ones(recipe):
-    assert golden.keys()[recipe] == json.loads(golden.FILE.read_text())[recipe]
+    assert golden.keys(recipe) == json.loads(golden.FILE.read_text())[recipe]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_says_what_it_is_and_where_it_comes_from(recipe):
-    planned = plan([f"+recipe={recipe}"])
+    planned = cell(recipe)
     meta = planned.recipe.meta
     assert meta.title
     assert meta.family
@@ -59,14 +65,14 @@ def test_it_says_what_it_is_and_where_it_comes_from(recipe):
 def test_no_two_recipes_are_the_same_computation_unless_one_is_the_row_that_the_other_is_read_against():
     made: dict[tuple, list[str]] = {}
     for recipe in RECIPES:
-        planned = plan([f"+recipe={recipe}"])
+        planned = cell(recipe)
         made.setdefault(tuple(stage.key for stage in planned.goals()), []).append(recipe)
     assert [names for names in made.values() if len(names) > 1] in ([], [["full_ft", "sft"]])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_another_seed_is_another_model_unless_nothing_is_drawn(recipe):
-    first, second = (plan([f"+recipe={recipe}", f"seed={seed}"]) for seed in (0, 1))
+    first, second = cell(recipe), plan([f"+recipe={recipe}", "seed=1"])
     draws = any(getattr(stage, "seed", None) is not None for stage in ordered(first.graph.model))
     assert (first.graph.model.key != second.graph.model.key) == draws
     assert first.evaluations["base"].key == second.evaluations["base"].key
@@ -80,7 +86,7 @@ def test_a_role_that_the_data_lacks_is_named_while_planning(recipe):
         def roles(self):
             return ()
 
-    planned = plan([f"+recipe={recipe}"])
+    planned = cell(recipe)
     ctx = Context(recipe, planned.evaluations["base"].model, Empty("empty"), planned.budget, 0, 1.0)
     if '"role"' not in json.dumps([identity(stage) for stage in planned.goals()]):
         assert planned.recipe.plan(ctx).model is not None
