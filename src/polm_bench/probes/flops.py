@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     Counted = tuple[PreTrainedModel, Callable[[int], dict[str, Any]]]
@@ -61,8 +62,15 @@ def count_flops(model: PreTrainedModel) -> FlopCount:
 
 
 def _looks_at_values(model: PreTrainedModel) -> bool:
-    """Whether the forward pass can't do with shapes: adapters with sparse or chosen parts, prompts before the mask, quantised weights."""
+    """Whether the forward pass can't do with shapes: adapters with sparse or chosen parts, prompts before the mask, packed weights."""
+    if any(_by_bitsandbytes(module) for module in model.modules()):
+        return False
     return hasattr(model, "peft_config") or getattr(model, "is_quantized", False)
+
+
+def _by_bitsandbytes(module: torch.nn.Module) -> bool:
+    """Whether it is a linear layer of bitsandbytes, whose kernels no counter knows."""
+    return type(module).__module__.startswith("bitsandbytes.") and hasattr(module, "in_features")
 
 
 @contextmanager
@@ -106,6 +114,10 @@ def _on_meta(model: PreTrainedModel) -> PreTrainedModel:
         return torch.empty_like(tensor, device="meta")
 
     memo: dict[int, object] = {}
+    for module in model.modules():
+        if _by_bitsandbytes(module):  # the products it stands for
+            dense = torch.nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+            memo[id(module)] = dense.requires_grad_(False)
     for tensor in [*model.parameters(), *model.buffers()]:
         bare = strip(tensor.data)
         if isinstance(tensor, torch.nn.Parameter):
