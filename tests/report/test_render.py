@@ -18,6 +18,7 @@ from tests.report.conftest import make_spec
 from polm_bench.errors import UnknownName
 from polm_bench.paths import conf_dir
 from polm_bench.report import words
+from polm_bench.report.items import read_items
 from polm_bench.report.records import load
 from polm_bench.report.render import page_of, print_table, render
 from polm_bench.report.spec import load_spec
@@ -141,7 +142,19 @@ def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(saved, 
     records = load(saved / "records")
     assert {record.cell["recipe"] for record in records} == {"base", "sft"}
     kept = {record.items_path(row) for record in records for row in record.data["items"]}
-    assert set((saved / "records" / "items").iterdir()) == kept
+    left = set((saved / "records" / "items").iterdir()) - kept
+    assert [path.name[:6] for path in left] == ["asked-"]  # what all evaluations were asked, once
+
+
+def test_published_items_read_as_they_were_and_are_smaller(spine, saved):
+    own, copies = load(spine), load(saved / "records")
+    for record, copy in zip(own, copies, strict=True):
+        assert copy.items("self").equals(record.items("self").select(copy.items("self").column_names))
+        first, second = (read_items(one.items_path("base")) for one in (record, copy))
+        for name, items in first.items():
+            assert all((a == b).all() for a, b in zip(items, second[name], strict=True))
+    sizes = [sum(path.stat().st_size for path in (folder / "items").iterdir()) for folder in (spine, saved / "records")]
+    assert sizes[1] < sizes[0] / 2
 
 
 def test_the_script_that_reproduces_a_table_runs_and_publishes_it(saved):

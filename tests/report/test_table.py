@@ -6,12 +6,17 @@ import shlex
 import numpy as np
 import pytest
 from tests.report.conftest import make_spec
-from tests.report.synthetic import make_record, write_json, write_record
+from tests.report.synthetic import make_record, stage, write_json, write_record
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.paths import conf_dir
+from polm_bench.report import ranking
 from polm_bench.report.items import Evaluation, read_items
+from polm_bench.report.measure import bootstrap
+from polm_bench.report.parts import Entry
 from polm_bench.report.records import load
+from polm_bench.report.render import render
+from polm_bench.report.sharing import sharing
 from polm_bench.report.spec import load_spec
 from polm_bench.report.table import build, records_folder
 from polm_bench.stats import holm
@@ -102,10 +107,45 @@ def test_p_values_are_corrected_over_the_whole_table(table):
 
 def test_ranks_put_the_methods_that_move_the_score_before_those_that_do_not(table):
     ranks = {name: row.ranks[ARITHMETIC] for name, row in rows_of(table).items()}
-    assert ranks["dpo"] == ranks["simpo"] == 1
-    assert ranks["base"] == 6
-    lower_is_better = {name: row.ranks[TEXT] for name, row in rows_of(table).items()}
+    assert ranks["dpo"] == ranks["simpo"] == (1, 2)  # two that can't be told apart
+    assert ranks["base"] == (6, 6)
+    lower_is_better = {name: row.ranks[TEXT][0] for name, row in rows_of(table).items()}
     assert lower_is_better["dpo"] < lower_is_better["base"]
+
+
+def test_all_pairs_at_once_and_pair_by_pair_give_the_same_p_values(spine, monkeypatch):
+    entries = [
+        Entry(name, found, {}, tuple(Evaluation(one, "self") for one in found), {})
+        for name in ("base", "sft", "dpo", "kto")
+        if (found := tuple(record for record in load(spine) if record.cell["recipe"] == name))
+    ]
+    for column in (ARITHMETIC, TEXT, "steering/reward"):
+        at_once = ranking._p_values(entries, column, bootstrap())
+        with monkeypatch.context() as patch:
+            patch.setattr(ranking, "_has_items", lambda entry, column: False)
+            one_by_one = ranking._p_values(entries, column, bootstrap())
+        assert at_once[np.triu_indices(4, 1)] == approx(one_by_one[np.triu_indices(4, 1)], rel=1e-6)
+
+
+def test_rows_stand_under_their_paradigms_with_one_figure_over_all_tasks(spine):
+    table = build(make_spec(grouped=True, overall=True), load(spine))
+    whole = table.blocks[0].overall
+    assert table.blocks[0].proportions == (ARITHMETIC, "instructions/prompt_acc")
+    assert whole["base"].improves is None
+    assert whole["dpo"].improves.value == 1.0  # every seed beats the base on every task
+    assert 0 < whole["base"].middle.value < whole["dpo"].middle.value
+    text = render(table, "md")
+    assert "| **Alignment**" in text
+    assert "**All 4 tasks**" in text
+
+
+def test_a_table_tells_what_its_cells_shared(tmp_path):
+    for seed in (0, 1):
+        record = make_record("dpo", seed)
+        record["stages"] = [stage("TrainSFT", 0, seed > 0, 40.0), stage("TrainPairs", seed, False, 10.0)]
+        write_json(tmp_path, record)
+    found = sharing(load(tmp_path))
+    assert found == (4, 3, 60.0, 40.0)
 
 
 def test_the_front_holds_what_no_cheaper_row_equals(table):
@@ -149,7 +189,7 @@ def test_failed_cells_are_counted_noted_and_ranked_last(tmp_path):
     row = rows_of(table)["kto"]
     assert row.statuses == {"oom": 1}
     assert row.measures == {}
-    assert row.ranks[ARITHMETIC] == 4
+    assert row.ranks[ARITHMETIC] == (4, 4)
     assert "seed 0 oom: out of memory: 9 GB asked, 2 GB there" in row.notes
 
 

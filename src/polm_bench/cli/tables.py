@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
+from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir, home
 
@@ -21,7 +22,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
     if run and records is not None:
         raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
     with only_ours_on_stdout(style is not None) as out:
-        made = _run_missing(spec.cells()) if run else []
+        swept = sweep(spec.cells()) if run else Swept([], [])
         folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
         if records is not None and not records.is_dir():
             raise PolmError(f"no folder {records} to read records from.")
@@ -32,7 +33,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
             out.write(page.render(found.page, style))
         else:
             page.print_page(found.page, console())
-    return 1 if any(read(path).status != "ok" for path in made) else 0
+    return 1 if swept.mistakes or any(read(path).status != "ok" for path in swept.records) else 0
 
 
 def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:
@@ -47,12 +48,3 @@ def compare(first: str, second: str, records: Path | None, as_json: bool) -> int
     else:
         result.print(console())
     return 0
-
-
-def _run_missing(cells: list[list[str]]) -> list[Path]:
-    """Records of the cells, in one process; a cell that is done is only looked up."""
-    from polm_bench.cli.cells import run_cells
-
-    made: list[Path] = []
-    run_cells(cells, made.append)
-    return made

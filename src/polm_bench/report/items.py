@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polm_bench.errors import StoreError
-from polm_bench.report.records import Record, read_table
+from polm_bench.report.records import Record
+from polm_bench.report.slim import asked_of, read_own
 
 PLAIN_FILTERS = ("none", "strict-match")
 """lm-eval filters that a column's name leaves out, as the items do."""
 
-_TEXTS = ("task", "item", "cluster", "prompt_hash", "metric")
+TEXTS = ("task", "item", "cluster", "prompt_hash", "metric")
+_COLUMNS = (*TEXTS, "score", "weight")
 
 
 def column_of(score: dict[str, Any]) -> str:
@@ -52,7 +54,7 @@ class Evaluation:
     def seed(self) -> int:
         return self.record.cell["seed"]
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
         """The record's scores of this row by column."""
         return {column_of(score): score for score in self.record.scores if score["row"] == self.row}
@@ -63,20 +65,49 @@ class Evaluation:
         return None if path is None else read_items(path).get(column)
 
 
-@lru_cache(maxsize=128)
+class _Asked(NamedTuple):
+    """One column's lines in a file, in order of their items' ids."""
+
+    ids: NDArray[np.object_]
+    clusters: NDArray[np.object_]
+    prompts: NDArray[np.object_]
+    weights: NDArray[np.float64]
+    lines: NDArray[np.intp]
+
+
+@lru_cache(maxsize=1024)
 def read_items(path: Path) -> dict[str, Items]:
     """Items of a parquet file by column. Files are named by content, so one that was read needn't be read again."""
-    table = read_table(path, as_codes=_TEXTS)
-    needed = (*_TEXTS, "score")
-    if missing := [name for name in needed if name not in table.column_names]:
+    own = read_own(path, _COLUMNS)
+    asked = _layout(own, path) if (name := asked_of(own)) is None else _asked(path.parent / name)
+    if "score" not in own.column_names:
+        raise StoreError(f"the items {path} lack the column score. Run the cell again.")
+    if own["score"].null_count:
+        raise StoreError(f"the items {path} have empty cells in the column score. Run the cell again.")
+    scores = _numbers(own["score"])
+    if asked and max(int(one.lines.max()) for one in asked.values()) >= len(scores):
+        raise StoreError(f"the items {path} have fewer lines than were asked. Run the cell again.")
+    return {
+        name: Items(one.ids, one.clusters, one.prompts, scores[one.lines], one.weights, one.lines)
+        for name, one in asked.items()
+    }
+
+
+@lru_cache(maxsize=64)
+def _asked(path: Path) -> dict[str, _Asked]:
+    return _layout(read_own(path, _COLUMNS), path)
+
+
+def _layout(table: Any, path: Path) -> dict[str, _Asked]:
+    """Where each column's items stand in a table."""
+    if missing := [name for name in TEXTS if name not in table.column_names]:
         raise StoreError(f"the items {path} lack the column {', '.join(missing)}. Run the cell again.")
-    if gaps := [name for name in table.column_names if name != "output" and table[name].null_count]:
+    if gaps := [name for name in (*TEXTS, "weight") if name in table.column_names and table[name].null_count]:
         raise StoreError(f"the items {path} have empty cells in the column {', '.join(gaps)}. Run the cell again.")
     tasks, task_names = _codes(table["task"])
     metrics, metric_names = _codes(table["metric"])
     texts = [names[codes] for codes, names in map(_codes, (table["item"], table["cluster"], table["prompt_hash"]))]
-    scores = _numbers(table["score"])
-    weights = _numbers(table["weight"]) if "weight" in table.column_names else np.ones(len(scores))
+    weights = _numbers(table["weight"]) if "weight" in table.column_names else np.ones(len(tasks))
     found = {}
     joint = tasks * len(metric_names) + metrics
     for code in np.unique(joint):
@@ -88,13 +119,13 @@ def read_items(path: Path) -> dict[str, Items]:
             raise StoreError(
                 f"the items {path} have an item of {name} twice, so they can't be paired. Run the cell again."
             )
-        found[name] = Items(ids, texts[1][lines], texts[2][lines], scores[lines], weights[lines], lines)
+        found[name] = _Asked(ids, texts[1][lines], texts[2][lines], weights[lines], lines)
     return found
 
 
 def _codes(column: Any) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """Codes of a text column's values, and the values: equal texts then are one object."""
-    encoded = column.combine_chunks()
+    encoded = column.combine_chunks().dictionary_encode()
     values = np.array(encoded.dictionary.to_pylist(), dtype=object)  # Arrow's own to_numpy would import pandas
     return np.from_dlpack(encoded.indices).astype(np.intp), values
 

@@ -36,7 +36,7 @@ def figure(evaluations: Sequence[Evaluation], column: str, draws: Bootstrap) -> 
         return None
     values = [one.scores[column]["value"] for one in found]
     items = [one.items(column) for one in found]
-    if all(_is_mean(one, column) for one in found):
+    if all(is_mean(one, column) for one in found):
         side = align([one for one in items if one is not None])
         if side.scores.shape[1]:
             known = mean_interval(side.scores, draws, clusters=side.clusters, weights=side.weights, level=LEVEL)
@@ -63,7 +63,7 @@ def gap(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str, draws: Boot
     Seeds that compare the same two evaluations count once.
     """
     seen = {(first.key, second.key): (first, second) for first, second in pairs}
-    usable = [pair for pair in seen.values() if all(column in one.scores and _is_mean(one, column) for one in pair)]
+    usable = [pair for pair in seen.values() if all(column in one.scores and is_mean(one, column) for one in pair)]
     if not usable:
         return None
     flat = [items for pair in usable for one in pair if (items := one.items(column)) is not None]
@@ -80,7 +80,7 @@ def _distinct(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return list({one.key or id(one): one for one in evaluations}.values())
 
 
-def _is_mean(one: Evaluation, column: str) -> bool:
+def is_mean(one: Evaluation, column: str) -> bool:
     """Whether the score is the weighted mean of its items, as resampling assumes; a perplexity is not."""
     items = one.items(column)
     if items is None or not len(items.ids):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from polm_bench.report.items import Evaluation
 from polm_bench.report.records import Record
 from polm_bench.report.spec import Place, TableSpec
 from polm_bench.stats import Difference
+
+if TYPE_CHECKING:
+    from polm_bench.report.overall import Overall
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Row:
     paradigm: str
     statuses: dict[str, int]  # cells by status, "missing" among them
     measures: dict[str, Measure]
-    ranks: dict[str, int]
+    ranks: dict[str, tuple[int, int]]  # best and worst that the pairs leave open
     costs: dict[str, float | None]  # means over the seeds that ended well
     notes: tuple[str, ...]
     records: tuple[str, ...]
@@ -71,6 +74,8 @@ class Block:
     place: Place
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    overall: dict[str, Overall] = field(default_factory=dict)  # of a row's name
+    proportions: tuple[str, ...] = ()  # columns that the interquartile mean is taken over
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ACROSS = 3  # panels in a row
+LABELLED = 12  # points that all have their names; of more, only those on the front have
 STYLE = {
     "svg.hashsalt": "polm-bench",  # ids in the file are the same each time
     "svg.fonttype": "none",  # text stays text
@@ -53,17 +54,28 @@ def draw(axes: Axes, table: Table, block: Block, column: Column) -> None:
         for row in block.rows
         if column.name in row.measures and (cost := row.costs.get(against)) is not None
     ]
-    colours = {row.name: f"C{number % 10}" for number, row in enumerate(block.rows)}
+    kinds = [row.paradigm if table.spec.grouped else row.name for row in block.rows]
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+    colours = {row.name: f"C{numbers[kind] % 10}" for row, kind in zip(block.rows, kinds, strict=True)}
+    crowded = len(points) > LABELLED
     for cost, row in points:
         measure = row.measures[column.name]
         low, high = (measure.value if bound is None else bound for bound in (measure.low, measure.high))
         # An interval of a skewed score may leave its mean out by rounding.
         reach = [[max(0.0, measure.value - low)], [max(0.0, high - measure.value)]]
         axes.errorbar([cost], [measure.value], yerr=reach, fmt="o", color=colours[row.name], capsize=2)
-        axes.annotate(row.title, (cost, measure.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        if not crowded or measure.front:
+            axes.annotate(row.title, (cost, measure.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    if table.spec.grouped:
+        for kind, number in numbers.items():
+            axes.plot([], [], "o", color=f"C{number % 10}", label=words.PARADIGMS.get(kind, kind))
+        axes.legend(fontsize=6)
     _draw_front(axes, points, column)
-    if points and min(cost for cost, _ in points) > 0:
+    costs = [cost for cost, _ in points]
+    if costs and min(costs) > 0:
         axes.set_xscale("log")
+    elif crowded and max(costs) > 0:
+        axes.set_xscale("symlog", linthresh=min(cost for cost in costs if cost > 0))
     axes.margins(x=0.15)
     place = f" ({block.place.model}, {block.place.data})" if len(table.blocks) > 1 else ""
     axes.set_title(f"{column.name}{place}", fontsize=9)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from polm_bench.report.page import Page, render
 from polm_bench.report.records import Record
+from polm_bench.report.slim import copy_slim
 from polm_bench.report.spec import TableSpec
 
 
@@ -47,19 +47,20 @@ def reproduce(spec: TableSpec) -> str:
 def copy_records(records: Iterable[Record], target: Path, prune: bool) -> None:
     """Copy records and their items into a folder; `prune` removes from it what is none of them."""
     (target / "items").mkdir(parents=True, exist_ok=True)
-    wanted: dict[Path, Path] = {}
+    kept: set[Path] = set()
+    done: set[Path] = set()
     for record in records:
-        wanted[target / record.path.name] = record.path
         for row in record.data["items"]:
-            if source := record.items_path(row):
-                wanted[target / "items" / source.name] = source
-    for path, source in wanted.items():
-        if not (path.exists() and path.samefile(source)):
-            beside = path.with_name(f".{path.name}.new")
-            shutil.copyfile(source, beside)
-            beside.replace(path)
+            source = record.items_path(row)
+            if source and source not in done:
+                kept.update(copy_slim(source, target / "items"))
+                done.add(source)
+        path = target / record.path.name
+        kept.add(path)
+        if not (path.exists() and path.samefile(record.path)):
+            _write(path, record.path.read_text(encoding="utf-8"))
     for path in (*target.glob("*.json"), *target.glob("items/*.parquet")) if prune else ():
-        if path not in wanted:
+        if path not in kept:
             path.unlink()
 
 

@@ -1,19 +1,24 @@
-"""Rows beside each other: rank groups, the Pareto front, and the correction for the number of comparisons."""
+"""Rows beside each other: ranks, the Pareto front, and the correction for the number of comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from polm_bench.report.measure import figure, gap
+import numpy as np
+
+from polm_bench.report.items import Evaluation, align
+from polm_bench.report.measure import figure, gap, is_mean
 from polm_bench.report.parts import Block, Column, Entry, Row
-from polm_bench.stats import Bootstrap, holm, rank_groups
+from polm_bench.stats import Bootstrap, corrected_pairs, holm, pair_p_values, rank_intervals
+
+Ranks = dict[str, tuple[int, int]]
 
 
-def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> dict[str, int]:
-    """Rank groups of the entries that have the score; those whose every cell failed come after all of them.
+def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> Ranks:
+    """Best and worst rank of the entries that have the score; those whose every cell failed come after all of them.
 
-    An entry's rank is 1 + how many beat it by a paired difference that is significant after Holm's correction over the column's pairs.
+    One entry beats another by a paired difference that is significant after Holm's correction over the column's pairs.
     """
     scored = {
         entry.name: (entry, found.value)
@@ -21,17 +26,76 @@ def ranks(entries: Sequence[Entry], column: Column, draws: Bootstrap) -> dict[st
         if (found := figure(entry.evaluations, column.name, draws))
     }
     rivals = [entry for entry, _ in scored.values()]
-    pairs = [(i, j) for i in range(len(rivals)) for j in range(i)]
-    raw = [_pair_p(rivals[i], rivals[j], column.name, draws) for i, j in pairs]
-    if pairs and all(p is None for p in raw):
+    raw = _p_values(rivals, column.name, draws)
+    if len(rivals) > 1 and np.isnan(raw[np.triu_indices(len(rivals), 1)]).all():
         return {}  # a figure of the whole set: nothing tells its rows apart
-    p_values = holm([1.0 if p is None else p for p in raw])
-    table = [[1.0] * len(rivals) for _ in rivals]
-    for (i, j), p in zip(pairs, p_values, strict=True):
-        table[i][j] = table[j][i] = p
-    order = rank_groups([column.sign * value for _, value in scored.values()], table) if scored else []
+    table = corrected_pairs(np.where(np.isnan(raw), 1.0, raw))
+    order = rank_intervals([column.sign * value for _, value in scored.values()], table) if scored else []
     failed = [entry.name for entry in entries if entry.records and not entry.evaluations]
-    return dict(zip(scored, order, strict=True)) | dict.fromkeys(failed, len(scored) + 1)
+    last = (len(scored) + 1, len(scored) + len(failed))
+    return dict(zip(scored, order, strict=True)) | dict.fromkeys(failed, last)
+
+
+def _p_values(
+    rivals: Sequence[Entry], column: str, draws: Bootstrap
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """P-value of every two entries' difference, not a number where there is none to test.
+
+    Entries that answered the same items at the same seeds are tested all at once, the others pair by pair.
+    """
+    found = np.full((len(rivals), len(rivals)), np.nan)
+    usual = _usual_seeds(rivals)
+    once = [place for place, entry in enumerate(rivals) if _seedless(entry) and _has_items(entry, column)]
+    often = [place for place, entry in enumerate(rivals) if _seeds(entry) == usual and _has_items(entry, column)]
+    often = [place for place in often if place not in once]
+    done = set()
+    for group, seeds in ((once, 1), ([*once, *often], len(usual))) if often else ((once, 1),):
+        side = (
+            align([items for place in group for one in rivals[place].evaluations if (items := one.items(column))])
+            if group
+            else None
+        )
+        if side is None or side.left_out or len(group) < 2:
+            continue
+        matrices = _matrices([rivals[place] for place in group], column, seeds)
+        part = pair_p_values(matrices, draws, clusters=side.clusters, weights=side.weights)
+        for i, first in enumerate(group):
+            for j, second in enumerate(group):
+                if i != j and (first, second) not in done:
+                    found[first, second] = part[i, j]
+                    done.add((first, second))
+    for i in range(len(rivals)):
+        for j in range(i):
+            if (i, j) not in done:
+                p = _pair_p(rivals[i], rivals[j], column, draws)
+                found[i, j] = found[j, i] = np.nan if p is None else p
+    return found
+
+
+def _matrices(
+    entries: Sequence[Entry], column: str, seeds: int
+) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
+    """Scores [M, S, N]; what no seed changes stands beside every seed."""
+    rows = []
+    for entry in entries:
+        chosen = entry.evaluations[:1] if _seedless(entry) else sorted(entry.evaluations, key=lambda one: one.seed)
+        scores = np.stack([items.scores for one in chosen if (items := one.items(column))])
+        rows.append(np.broadcast_to(scores, (seeds, scores.shape[1])))
+    return np.stack(rows)
+
+
+def _usual_seeds(rivals: Sequence[Entry]) -> tuple[int, ...]:
+    """The seeds that most entries have."""
+    known = [_seeds(entry) for entry in rivals if not _seedless(entry)]
+    return max(sorted(set(known)), key=known.count, default=())
+
+
+def _seeds(entry: Entry) -> tuple[int, ...]:
+    return tuple(sorted(one.seed for one in entry.evaluations))
+
+
+def _has_items(entry: Entry, column: str) -> bool:
+    return all(column in one.scores and is_mean(one, column) for one in entry.evaluations)
 
 
 def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float | None:
@@ -42,13 +106,20 @@ def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float
         right = dict.fromkeys(left, second.evaluations[0])
     elif _seedless(first):
         left = dict.fromkeys(right, first.evaluations[0])
-    found = gap([(left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())], column, draws)
+    pairs: list[tuple[Evaluation, Evaluation]] = [
+        (left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())
+    ]
+    found = gap(pairs, column, draws)
     return found.found.p if found else None
 
 
 def _seedless(entry: Entry) -> bool:
-    """Whether these are evaluations of the base model, which is the same for every seed."""
-    return bool(entry.evaluations) and all(one.key == one.record.data["rows"].get("base") for one in entry.evaluations)
+    """Whether these are evaluations of one model that is the same for every seed, as the base is."""
+    keys = {one.key for one in entry.evaluations}
+    if len(keys) != 1:
+        return False
+    one = entry.evaluations[0]
+    return len(entry.evaluations) > 1 or one.key == one.record.data["rows"].get("base")
 
 
 def mark_front(rows: Sequence[Row], columns: Sequence[Column], against: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import StoreError, UnknownName
+from polm_bench.report.slim import read_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,19 +69,6 @@ class Record:
         if path is None:
             raise StoreError(f"record {self.id} has no items of row '{row}'; it has: {', '.join(self.data['items'])}")
         return read_table(path)
-
-
-def read_table(path: Path, as_codes: Sequence[str] = ()) -> pyarrow.Table:
-    """A parquet file of items, some text columns as dictionaries. Raises StoreError when it is missing or unreadable."""
-    import pyarrow.lib
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.ParquetFile(path, read_dictionary=list(as_codes)).read()
-    except (OSError, pyarrow.lib.ArrowException) as error:
-        raise StoreError(
-            f"the items {path} can't be read ({_one_line(error)}). Run the cell again, or copy the file from where the record was made."
-        ) from error
 
 
 def load(folder: Path, starts: Sequence[str] | None = None) -> list[Record]:

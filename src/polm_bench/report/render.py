@@ -44,6 +44,8 @@ def _flat_row(block: Block, row: Row) -> dict[str, Any]:
     for column in block.columns:
         figures = _figures(row, column.name)
         line |= {f"{column.name}{'.' if name else ''}{name}": value for name, value in figures.items()}
+    for name, found in _overall(block, row).items():
+        line |= {f"{name}{'.' if bound else ''}{bound}": value for bound, value in found.items()}
     return line | {f"cost.{name}": value for name, value in row.costs.items()} | {"notes": "; ".join(row.notes)}
 
 
@@ -63,9 +65,17 @@ def _figures(row: Row, column: str) -> dict[str, Any]:
         "p": found.p if found else None,
         "p_holm": measure.p_holm if measure else None,
         "test": found.test if found else None,
-        "rank": row.ranks.get(column),
+        "rank": row.ranks[column][0] if column in row.ranks else None,
+        "rank_worst": row.ranks[column][1] if column in row.ranks else None,
         "front": measure.front if measure else None,
     }
+
+
+def _overall(block: Block, row: Row) -> dict[str, dict[str, float]]:
+    """Figures of a row over all tasks; the figure itself has the empty name."""
+    found = block.overall.get(row.name)
+    known = {"iqm": found.middle, "probability_of_improvement": found.improves} if found else {}
+    return {name: {"": one.value, "low": one.low, "high": one.high} for name, one in known.items() if one}
 
 
 def _content(table: Table) -> dict[str, Any]:
@@ -82,6 +92,10 @@ def _content(table: Table) -> dict[str, Any]:
                     "scores": {
                         column.name: {name or "value": value for name, value in _figures(row, column.name).items()}
                         for column in block.columns
+                    },
+                    "overall": {
+                        name: {bound or "value": value for bound, value in found.items()}
+                        for name, found in _overall(block, row).items()
                     },
                     "costs": row.costs,
                     "notes": list(row.notes),

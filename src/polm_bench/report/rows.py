@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from polm_bench.report.choose import Cells, column_order
 from polm_bench.report.costs import COSTS
+from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure, gap
 from polm_bench.report.notes import notes_of
+from polm_bench.report.overall import overall
 from polm_bench.report.parts import Block, Column, Entry, Measure, Row, Table
 from polm_bench.report.ranking import correct, mark_front, ranks
 from polm_bench.report.records import Record
@@ -17,8 +19,11 @@ from polm_bench.report.spec import Place, TableSpec
 from polm_bench.stats import Bootstrap
 
 
-def build(spec: TableSpec, records: Sequence[Record]) -> Table:
-    """The table of these records. Cells without a record are counted in their row and named in `missing`."""
+def build(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Facts] | None = None) -> Table:
+    """The table of these records. Cells without a record are counted in their row and named in `missing`.
+
+    `facts` name the methods that have no record yet.
+    """
     draws, known = bootstrap(), Cells(records)
     blocks: list[Block] = []
     used: list[Record] = []
@@ -27,13 +32,13 @@ def build(spec: TableSpec, records: Sequence[Record]) -> Table:
         cells = {(recipe, seed): known.at(place, recipe, seed) for recipe in spec.recipes for seed in spec.seeds}
         used += [record for record in cells.values() if record]
         missing += [tuple(place.overrides(*cell)) for cell, record in cells.items() if record is None]
-        blocks.append(_block(spec, place, _entries(spec, cells), draws))
+        blocks.append(_block(spec, place, _entries(spec, cells, facts or {}), draws))
     correct(blocks)
     used.sort(key=lambda record: record.id)
     return Table(spec, tuple(blocks), tuple(used), tuple(missing))
 
 
-def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None]) -> list[Entry]:
+def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None], facts: Mapping[str, Facts]) -> list[Entry]:
     """An entry per recipe; the base and the SFT come from other recipes' records where theirs don't tell."""
     entries = []
     for recipe in spec.recipes:
@@ -41,7 +46,8 @@ def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None]) -> li
         statuses = Counter("missing" if record is None else record.status for record in found)
         known = tuple(record for record in found if record)
         ended = tuple(Evaluation(record, "self") for record in known if record.status == "ok")
-        entries.append(Entry(recipe, known, dict(statuses), ended, known[0].data["recipe"] if known else {}))
+        told = known[0].data["recipe"] if known else facts[recipe].meta if recipe in facts else {}
+        entries.append(Entry(recipe, known, dict(statuses), ended, dict(told)))
     made = {entry.name for entry in entries if entry.evaluations}
     ended_well = [record for record in cells.values() if record and record.status == "ok"]
     if "sft" not in made:
@@ -85,7 +91,8 @@ def _block(spec: TableSpec, place: Place, entries: Sequence[Entry], draws: Boots
             )
         )
     mark_front(rows, columns, spec.against)
-    return Block(place, columns, tuple(rows))
+    whole, proportions = overall(entries, columns) if spec.overall else ({}, [])
+    return Block(place, columns, tuple(rows), whole, tuple(proportions))
 
 
 def _measures(entry: Entry, columns: Sequence[Column], draws: Bootstrap) -> tuple[dict[str, Measure], list[str]]:

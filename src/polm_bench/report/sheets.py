@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from polm_bench.report import words
 from polm_bench.report.page import Sheet
 from polm_bench.report.parts import Block, Row, Table
+from polm_bench.report.sharing import sharing
+
+UNUSUAL = ("serve_peak_bytes", "load_seconds")  # costs that only a table which asks for them shows
 
 
 def sheets(table: Table, block: Block) -> list[Sheet]:
-    """Scores, differences from the base, ranks, and cost."""
+    """Scores, differences from the base, ranks, all tasks in one figure, and cost."""
     marks = {note: _letter(number) for number, note in enumerate(table.notes())}
-    names = [row.title + "".join(f" [{marks[note]}]" for note in row.notes) for row in block.rows]
     heads = [words.column_head(column, block.rows) for column in block.columns]
     columns = [column.name for column in block.columns]
+
+    def scores(row: Row) -> list[str]:
+        name = row.title + "".join(f" [{marks[note]}]" for note in row.notes)
+        return [name, words.counts(row.statuses), *(_score(row, column) for column in columns)]
+
+    def gaps(row: Row) -> list[str] | None:
+        if not any(measure.difference for measure in row.measures.values()):
+            return None
+        known = (row.measures.get(column) for column in columns)
+        return [row.title, *(words.difference(measure) if measure else "" for measure in known)]
+
+    def ranks(row: Row) -> list[str] | None:
+        return [row.title, *(words.ranks(row.ranks.get(column)) for column in columns)] if row.ranks else None
+
     found = [
-        Sheet(
-            "Scores",
-            ["method", "cells", *heads],
-            [
-                [name, words.counts(row.statuses), *(_score(row, column) for column in columns)]
-                for name, row in zip(names, block.rows, strict=True)
-            ],
-        ),
-        Sheet(
-            "Difference from the base",
-            ["method", *columns],
-            [
-                [
-                    row.title,
-                    *(words.difference(row.measures[column]) if column in row.measures else "" for column in columns),
-                ]
-                for row in block.rows
-                if any(measure.difference for measure in row.measures.values())
-            ],
-        ),
-        Sheet("Ranks", ["method", *columns], [[row.title, *_ranks(row, columns)] for row in block.rows]),
-        _cost_sheet(block),
+        Sheet("Scores", ["method", "cells", *heads], _lines(table, block, scores)),
+        Sheet("Difference from the base", ["method", *columns], _lines(table, block, gaps)),
+        Sheet("Ranks", ["method", *columns], _lines(table, block, ranks)),
+        *_overall_sheet(table, block),
+        _cost_sheet(table, block),
     ]
     return [sheet for sheet in found if sheet.lines and len(sheet.head) > 1]
 
@@ -49,9 +48,23 @@ def legend(table: Table) -> list[str]:
         "Scores: mean over seeds and items with its 95 % interval (bootstrap over seeds and clusters of items). "
         f"* no other row is as good at lower {against}.",
         "Differences: paired by item; p-values Holm-corrected over all differences of this table.",
-        "Ranks: 1 + the number of methods that a paired test (Holm-corrected over the column's pairs) finds better.",
-        "Cost: making the model, whatever it shares with other cells included; its evaluation not. Means over seeds.",
+        "Ranks: from 1 + the number of methods that a paired test (Holm-corrected over the column's pairs) finds better, to the number of "
+        "methods less those it finds worse. Methods that can't be told apart share the first.",
     ]
+    if any(block.overall for block in table.blocks):
+        lines.append(
+            "All tasks: interquartile mean of the scores that are proportions, and the chance that a seed beats the base on a task, ties half "
+            "(Agarwal et al. 2021); 95 % intervals by bootstrap over seeds within tasks, which three seeds leave narrow."
+        )
+    lines.append(
+        "Cost: making the model, whatever it shares with other cells included; its evaluation not. Means over seeds."
+    )
+    if len(table.records) > 1:
+        shared = sharing(table.records)
+        lines.append(
+            f"Sharing: the cells ask for {shared.asked:,} stages and {shared.run:,} were run, in {words.cost('wall_seconds', shared.seconds)}; "
+            f"running each cell alone would have taken {words.cost('wall_seconds', shared.saved)} more."
+        )
     lines += [f"[{_letter(number)}] {note}" for number, note in enumerate(table.notes())]
     if table.missing:
         lines.append(
@@ -64,22 +77,55 @@ def place(table: Table, block: Block) -> str:
     return words.place_line(block.place, table.spec.seeds)
 
 
+def _lines(table: Table, block: Block, texts: Callable[[Row], list[str] | None]) -> list[list[str]]:
+    """A line per row that has one, under its paradigm's name where the table is grouped."""
+    lines: list[list[str]] = []
+    last = None
+    for row in block.rows:
+        line = texts(row)
+        if line is None:
+            continue
+        if table.spec.grouped and row.paradigm != last:
+            lines.append([words.PARADIGMS.get(row.paradigm, row.paradigm or "Others")])
+            last = row.paradigm
+        lines.append(line)
+    return lines
+
+
 def _score(row: Row, column: str) -> str:
     measure = row.measures.get(column)
     return "" if measure is None else words.score(measure) + (" *" if measure.front else "")
 
 
-def _ranks(row: Row, columns: Sequence[str]) -> list[str]:
-    return [str(row.ranks.get(column, "")) for column in columns]
+def _overall_sheet(table: Table, block: Block) -> list[Sheet]:
+    if not block.overall:
+        return []
+
+    def texts(row: Row) -> list[str] | None:
+        found = block.overall.get(row.name)
+        if found is None:
+            return None
+        known = (found.middle, found.improves)
+        return [
+            row.title,
+            *(f"{words.number(one[0])} {words.interval(one[1], one[2])}" if one else "" for one in known),
+        ]
+
+    head = ["method", f"interquartile mean of {len(block.proportions)} proportions", "chance to beat the base"]
+    return [Sheet(f"All {len(block.columns)} tasks", head, _lines(table, block, texts))]
 
 
-def _cost_sheet(block: Block) -> Sheet:
+def _cost_sheet(table: Table, block: Block) -> Sheet:
     """Costs that some row has; a cost of nothing everywhere says nothing."""
-    shown = [name for name in words.COST_NAMES if any(row.costs.get(name) for row in block.rows)]
-    lines = [
-        [row.title, *(words.cost(name, row.costs.get(name)) for name in shown)] for row in block.rows if row.records
-    ]
-    return Sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], lines)
+    wanted: Sequence[str] = table.spec.costs or [name for name in words.COST_NAMES if name not in UNUSUAL]
+    shown = [name for name in wanted if any(row.costs.get(name) for row in block.rows)]
+
+    def texts(row: Row) -> list[str] | None:
+        if not row.records:
+            return None
+        return [row.title, *(words.cost(name, row.costs.get(name)) for name in shown)]
+
+    return Sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], _lines(table, block, texts))
 
 
 def _letter(number: int) -> str:

@@ -36,7 +36,7 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
         ]
         used = sorted((record for record in found if record), key=lambda record: record.id)
         return Made(spec, effect_page(spec, cells, recipe_facts(conf_dir)), tuple(used))
-    table = build(spec, records)
+    table = build(spec, records, recipe_facts(conf_dir))
     return Made(spec, page_of(table), table.records)
 
 

@@ -28,6 +28,15 @@ COST_NAMES = {
     "tokens_per_answer": "tokens per answer",
 }
 
+PARADIGMS = {
+    "baseline": "Baseline",
+    "fine_tuning": "Fine-tuning",
+    "alignment": "Alignment",
+    "reasoning": "Reasoning",
+    "efficiency": "Efficiency",
+    "integration": "Integration and adaptation",
+}
+
 
 def number(value: float, sign: bool = False) -> str:
     """Three decimals below ten, one above; what rounds to zero has no sign."""
@@ -74,6 +83,13 @@ def place_line(place: Place, seeds: Sequence[int]) -> str:
     """`model=nano data=nano budget=nano suite=nano, seeds 0, 1, 2`."""
     groups = " ".join(f"{group}={name}" for group, name in place._asdict().items())
     return f"{groups}, seeds {', '.join(map(str, seeds))}"
+
+
+def ranks(found: tuple[int, int] | None) -> str:
+    """`2`, or `1-4` where the pairs leave several open."""
+    if found is None:
+        return ""
+    return str(found[0]) if found[0] == found[1] else f"{found[0]}-{found[1]}"
 
 
 def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:

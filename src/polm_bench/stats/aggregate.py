@@ -1,6 +1,7 @@
 """Many tasks in one figure, as rliable defines them: scores are a matrix [runs, tasks].
 
-Agarwal et al. 2021 (Deep Reinforcement Learning at the Edge of the Statistical Precipice), sections 4.2 and 4.3.
+Agarwal et al. 2021 (Deep Reinforcement Learning at the Edge of the Statistical Precipice), sections 4.2 and 4.3. Both figures also take a stack
+of matrices [..., runs, tasks] and then return one value each.
 """
 
 from __future__ import annotations
@@ -25,28 +26,29 @@ class Aggregate(NamedTuple):
     high: float
 
 
-def iqm(scores: ArrayLike) -> float:
+def iqm(scores: ArrayLike) -> Array:
     """Interquartile mean: of all runs of all tasks [R, T], the middle half. Scores of the tasks must share a scale.
 
     As scipy.stats.trim_mean does, floor(0.25 * R * T) scores are dropped at either end.
     """
-    values = np.sort(np.asarray(scores, float), axis=None)
-    cut = int(0.25 * len(values))
-    return float(values[cut : len(values) - cut].mean())
+    values = np.asarray(scores, float)
+    flat = np.sort(values.reshape(*values.shape[:-2], -1), axis=-1)
+    cut = int(0.25 * flat.shape[-1])
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
 
 
-def probability_of_improvement(scores: ArrayLike, against: ArrayLike) -> float:
+def probability_of_improvement(scores: ArrayLike, against: ArrayLike) -> Array:
     """Chance that a run of the first [R, T] beats a run of the second [Q, T], averaged over tasks; ties count half.
 
     Per task it is the Mann-Whitney statistic over R * Q.
     """
     first, second = np.asarray(scores, float), np.asarray(against, float)
-    gaps = first[:, None, :] - second[None, :, :]
-    return float(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=(0, 1)).mean())
+    gaps = first[..., :, None, :] - second[..., None, :, :]
+    return np.asarray(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=(-3, -2, -1)))
 
 
 def over_runs(
-    statistic: Callable[..., float],
+    statistic: Callable[..., Array],
     *scores: ArrayLike,
     rng: np.random.Generator,
     repetitions: int = REPETITIONS,
@@ -54,11 +56,11 @@ def over_runs(
 ) -> Aggregate:
     """A statistic of one or two matrices [R, T] with its percentile interval: runs are drawn within each task (stratified bootstrap)."""
     matrices = [np.asarray(one, float) for one in scores]
-    drawn = [statistic(*(_redrawn(one, rng) for one in matrices)) for _ in range(repetitions)]
+    drawn = statistic(*(_redrawn(one, rng, repetitions) for one in matrices))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Aggregate(float(statistic(*matrices)), float(low), float(high))
 
 
-def _redrawn(scores: Array, rng: np.random.Generator) -> Array:
+def _redrawn(scores: Array, rng: np.random.Generator, repetitions: int) -> Array:
     runs, tasks = scores.shape
-    return np.asarray(scores[rng.integers(runs, size=(runs, tasks)), np.arange(tasks)])
+    return np.asarray(scores[rng.integers(runs, size=(repetitions, runs, tasks)), np.arange(tasks)])
