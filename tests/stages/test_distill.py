@@ -27,12 +27,9 @@ def train(stage, folder, toy, teacher=None, **more):
 
 
 def test_a_student_like_its_teacher_has_nothing_to_learn(toy_model, tmp_path):
-    from safetensors.torch import load_file
-
-    job = train(student(), tmp_path, toy_model)
-    assert all(point["loss"] == pytest.approx(0, abs=1e-6) for point in job.curve_points)
-    before, after = load_file(toy_model / "model.safetensors"), weights(job)
-    assert all(after[name].allclose(before[name], atol=1e-6) for name in before)
+    job = train(student(Spend("steps", 1, 8, 64)), tmp_path, toy_model)
+    assert job.curve_points[0]["loss"] == pytest.approx(0, abs=1e-6)
+    assert job.curve_points[0]["grad_norm"] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_student_comes_closer_to_its_teacher(toy_model, tmp_path):
