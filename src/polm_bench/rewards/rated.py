@@ -28,7 +28,6 @@ class Rated(Reward):
     def scorer(self, job: Any) -> Scorer:
         import torch
 
-        from polm_bench.decoding.sample import pad_left
         from polm_bench.models.chat import encode_prompts
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import count_flops
@@ -47,12 +46,13 @@ class Rated(Reward):
             found: list[float] = []
             with torch.inference_mode():
                 for start in range(0, len(prompts), job.launch.micro_batch):
-                    chunk = prompts[start : start + job.launch.micro_batch]
-                    ids, mask = pad_left(chunk, tokenizer.pad_token_id, model.device)
-                    places = (mask.cumsum(1) - 1).clamp(min=0)
-                    last = model(
-                        input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1, use_cache=False
-                    ).logits[:, -1]
+                    batch = tokenizer.pad(
+                        {"input_ids": prompts[start : start + job.launch.micro_batch]},
+                        padding_side="right",
+                        return_tensors="pt",
+                    ).to(job.device)
+                    logits = model(**batch, use_cache=False).logits
+                    last = logits[torch.arange(len(logits)), batch["attention_mask"].sum(1) - 1]
                     found.extend((last[:, marks].float().softmax(-1).cpu() @ values).tolist())
             return found
 
