@@ -48,6 +48,9 @@ EXAMPLES = {
   polm-bench table nano --format csv --records /some/records""",
     "compare": """
   polm-bench compare dpo-nano simpo-nano""",
+    "power": """
+  polm-bench power --effect 0.02
+  polm-bench power --effect 0.02 --power 0.9 --records results/five_paradigms/records""",
     "ui": """
   polm-bench ui
   polm-bench ui --port 5001""",
@@ -148,6 +151,11 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.tables import compare
 
             return compare(arguments.first, arguments.second, arguments.records, arguments.json)
+        case "power":
+            from polm_bench.cli.planning import power
+
+            style = "json" if arguments.json else arguments.format
+            return power(arguments.effect, arguments.power, style, arguments.records)
         case "ui":
             from polm_bench.cli.serve import ui
 
@@ -220,6 +228,12 @@ def parser() -> Parser:
     compare.add_argument("second")
     _add_records(compare)
     _add_json(compare)
+    power = add("power", "say how many items and seeds it takes to see a difference, from the variance in records")
+    power.add_argument("--effect", type=float, required=True, help="the difference to see, in the score's unit")
+    power.add_argument("--power", type=float, default=0.8, help="chance to see it (0.8)")
+    power.add_argument("--format", choices=FORMATS, default=None, help="print it as this instead")
+    _add_records(power)
+    _add_json(power)
     ui = add("ui", "open the MLflow UI over this store")
     ui.add_argument("--port", type=_port, default=5000)
     ui.add_argument("--host", default="127.0.0.1", help="a loopback address; the UI has no log-in")

@@ -53,7 +53,7 @@ def components(scores: ArrayLike, *, clusters: ArrayLike | None = None, weights:
 
 def power(effect: float, found: Components, seeds: int, clusters: int, alpha: float = 0.05) -> float:
     """Chance that a two-sided test at alpha sees a mean of `effect` with this many seeds (2 or more) and clusters."""
-    from scipy.special import nctdtr
+    from scipy.special import gammaincinv, ndtr
 
     error = found.error(seeds, clusters)
     if error == 0:
@@ -65,8 +65,11 @@ def power(effect: float, found: Components, seeds: int, clusters: int, alpha: fl
     ]
     freedom = satterthwaite(error**2, parts)
     bound = student_quantile(freedom, 1 - alpha / 2)
-    away = min(abs(effect) / error, 30.0)  # beyond it the chance is 1, and the distribution's series breaks down
-    return float(1 - nctdtr(freedom, away, bound) + nctdtr(freedom, away, -bound))
+    # The non-central t, as the mean over its chi: the series of scipy.special.nctdtr breaks down for many degrees of freedom.
+    chance = (np.arange(400) + 0.5) / 400
+    spread = np.sqrt(2 * gammaincinv(freedom / 2, chance) / freedom)
+    away = abs(effect) / error
+    return float((ndtr(away - bound * spread) + ndtr(-away - bound * spread)).mean())
 
 
 def clusters_needed(effect: float, found: Components, seeds: int, wanted: float = 0.8) -> int | None:
