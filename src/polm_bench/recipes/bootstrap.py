@@ -25,7 +25,7 @@ from polm_bench.trainers.optim import Optim
 
 
 @dataclass(frozen=True, config=FORBID)
-class Bootstrap(Recipe):
+class Bootstrapping(Recipe):
     """Rounds of answering, keeping the good answers, and fine-tuning on them."""
 
     rounds: PositiveInt
