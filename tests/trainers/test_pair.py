@@ -73,7 +73,7 @@ class Gradients(TrainerCallback):
         self.seen.append(self.model.get_parameter(name).grad.clone())
 
 
-def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None, **args):
+def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None, reference=None, **args):
     """Trains, and gives the trainer and the gradients of its steps."""
     gradients = Gradients(model, [])
     trainer = PairTrainer(
@@ -98,6 +98,7 @@ def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None
         batches=batches,
         objective=objective,
         pad_id=PAD,
+        reference=reference,
         callbacks=[gradients],
     )
     trainer.train(resume_from_checkpoint=resume)

@@ -8,7 +8,34 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback, TrainingArguments
 
-from polm_bench.objectives import DPO, KTO, SimPO
+from polm_bench.objectives import (
+    AOT,
+    BCO,
+    CPO,
+    DPO,
+    EXO,
+    IPO,
+    KTO,
+    LDDPO,
+    NCA,
+    ORPO,
+    SPPO,
+    UNA,
+    WPO,
+    AlphaDPO,
+    AOTUnpaired,
+    APODown,
+    APOZero,
+    DiscoPOP,
+    ForwardKLDPO,
+    HingeDPO,
+    JensenShannonDPO,
+    NormalizedDPO,
+    RobustDPO,
+    SimPO,
+    SLiC,
+)
+from polm_bench.trainers.objective import LiveReference
 from polm_bench.trainers.pair import PairCollator, PairTrainer, sequence_logps
 
 pytestmark = pytest.mark.slow  # importing trl takes 12 s
@@ -87,7 +114,7 @@ def run(trainer) -> tuple[list[float], list[torch.Tensor]]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], gradients.seen
 
 
-def ours(tmp_path, tokenizer, objective, texts, labels=None):
+def ours(tmp_path, tokenizer, objective, texts, labels=None, reference=None):
     """`texts`: prompt, first and second completion of each row, in training order."""
     rows = []
     for prompt, *completions in texts:
@@ -96,11 +123,12 @@ def ours(tmp_path, tokenizer, objective, texts, labels=None):
         rows.append(
             {"first": start + first, "first_len": len(first), "second": start + second, "second_len": len(second)}
         )
-    with torch.no_grad():
-        reference = (
-            sequence_logps(model(seed=REFERENCE), PairCollator(tokenizer.pad_token_id)(rows)).logps.view(2, -1).T
-        )
-    rows = [{**row, "reference": tuple(pair)} for row, pair in zip(rows, reference.tolist())]
+    if reference is None:
+        with torch.no_grad():
+            known = (
+                sequence_logps(model(seed=REFERENCE), PairCollator(tokenizer.pad_token_id)(rows)).logps.view(2, -1).T
+            )
+        rows = [{**row, "reference": tuple(pair)} for row, pair in zip(rows, known.tolist())]
     if labels is not None:
         rows = [{**row, "label": label} for row, label in zip(rows, labels)]
     return PairTrainer(
@@ -110,6 +138,7 @@ def ours(tmp_path, tokenizer, objective, texts, labels=None):
         batches=[list(range(at, at + BATCH)) for at in range(0, len(rows), BATCH)],
         objective=objective,
         pad_id=tokenizer.pad_token_id,
+        reference=reference,
     )
 
 
@@ -170,3 +199,134 @@ def test_kto_follows_trl_step_by_step(tmp_path, tokenizer):
     kl = [entry["kl"] for entry in mine.state.log_history if "kl" in entry]
     assert kl == pytest.approx([entry["kl"] for entry in theirs.state.log_history if "kl" in entry], rel=1e-5)
     assert min(kl) > 0, "a reference point of 0 would show nothing"
+
+
+class BCOAroundZero(BCO):
+    """With trl's threshold, which is 0."""
+
+    def shift(self, policy, reference):
+        return torch.zeros(())
+
+
+# Our objective, and the settings of trl's DPOTrainer that make it the same.
+SAME = [
+    (DPO(beta=0.1), {"loss_types": ["sigmoid"]}),
+    (HingeDPO(beta=0.1), {"loss_types": ["hinge"]}),
+    (IPO(tau=0.1, per_token=True), {"loss_types": ["ipo"]}),
+    (EXO(beta=0.1, smoothing=0.01), {"loss_types": ["exo_pair"], "label_smoothing": 0.01}),
+    (NCA(beta=0.1), {"loss_types": ["nca_pair"]}),
+    (RobustDPO(beta=0.1, flipped=0.2), {"loss_types": ["robust"], "label_smoothing": 0.2}),
+    (BCOAroundZero(beta=0.1), {"loss_types": ["bco_pair"]}),
+    (UNA(beta=0.1, distance="bce"), {"loss_types": ["bco_pair"]}),
+    (SPPO(eta=10.0), {"loss_types": ["sppo_hard"]}),
+    (AOT(beta=0.1, smoothing=0.1), {"loss_types": ["aot"], "label_smoothing": 0.1}),
+    (AOTUnpaired(beta=0.1, smoothing=0.1), {"loss_types": ["aot_unpaired"], "label_smoothing": 0.1}),
+    (APOZero(beta=0.1), {"loss_types": ["apo_zero"]}),
+    (APODown(beta=0.1), {"loss_types": ["apo_down"]}),
+    (DiscoPOP(beta=0.1, tau=0.3), {"loss_types": ["discopop"], "discopop_tau": 0.3}),
+    (NormalizedDPO(beta=0.1), {"loss_types": ["sigmoid_norm"]}),
+    (LDDPO(beta=0.1, alpha=0.3), {"ld_alpha": 0.3}),
+    (WPO(beta=0.1), {"use_weighting": True}),
+    (ForwardKLDPO(beta=0.1), {"f_divergence_type": "forward_kl"}),
+    (JensenShannonDPO(beta=0.1), {"f_divergence_type": "js_divergence"}),
+    (AlphaDPO(beta=0.1, alpha=0.3), {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7}),
+]
+PLAIN = {"loss_types": ["sigmoid"], "label_smoothing": 0.0, "ld_alpha": None, "use_weighting": False}
+CPO_SAME = [
+    (CPO(beta=0.1, sft_weight=0.5), {"loss_type": "sigmoid", "beta": 0.1, "cpo_alpha": 0.5}, 1.0),
+    (SLiC(delta=50.0, sft_weight=10.0), {"loss_type": "hinge", "beta": 1 / 50, "cpo_alpha": 10 / 50}, 50.0),
+]
+
+
+def loss_and_gradient(policy, loss) -> tuple[float, torch.Tensor]:
+    policy.zero_grad()
+    loss.backward()
+    return loss.item(), policy.model.layers[0].self_attn.q_proj.weight.grad.clone()
+
+
+@pytest.fixture(scope="module")
+def trainers(tokenizer, tmp_path_factory):
+    """trl's DPOTrainer and CPOTrainer, ours, and a batch of each; all with the same policy and reference."""
+    import os
+
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    from trl import DPOConfig, DPOTrainer
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+    folder = tmp_path_factory.mktemp("same")
+    texts = [dict(zip(("prompt", "chosen", "rejected"), pair)) for pair in PAIRS[:BATCH]]
+    made = {
+        "dpo": DPOTrainer(
+            model=model(seed=POLICY),
+            ref_model=model(seed=REFERENCE),
+            args=DPOConfig(beta=0.1, use_weighting=True, **settings(folder)),  # or the weights were not computed
+            train_dataset=Dataset.from_list(texts),
+            processing_class=tokenizer,
+        ),
+        "cpo": CPOTrainer(
+            model=model(seed=POLICY),
+            args=CPOConfig(**settings(folder)),
+            train_dataset=Dataset.from_list(texts),
+            processing_class=tokenizer,
+        ),
+    }
+    mine = ours(folder, tokenizer, DPO(beta=0.1), PAIRS[:BATCH], reference=LiveReference(model(seed=REFERENCE)))
+    made["ours"] = mine
+    for each in (*(trainer.model for trainer in made.values()), made["dpo"].ref_model, mine.reference):
+        each.double()
+    return made, {name: next(iter(trainer.get_train_dataloader())) for name, trainer in made.items()}
+
+
+def measured(trainers, objective) -> tuple[float, torch.Tensor]:
+    made, batches = trainers
+    trainer, batch = made["ours"], dict(batches["ours"])
+    trainer.objective = objective
+    trainer.look_ahead([batch])
+    return loss_and_gradient(trainer.model, trainer.compute_loss(trainer.model, batch, num_items_in_batch=BATCH))
+
+
+@pytest.mark.parametrize(("objective", "theirs"), SAME, ids=lambda value: str(value))
+def test_an_objective_is_trls(trainers, monkeypatch, objective, theirs):
+    trainer, batch = trainers[0]["dpo"], trainers[1]["dpo"]
+    divergence = {"f_divergence_type": "reverse_kl", "f_alpha_divergence_coef": 0.5}
+    beta = 0.1  # of trl: also IPO's tau, and the inverse of SPPO's eta
+    for name, value in {**PLAIN, **divergence, "loss_weights": [1.0], "beta": beta, **theirs}.items():
+        monkeypatch.setattr(trainer.args if name == "discopop_tau" else trainer, name, value)
+    expected, slope = loss_and_gradient(trainer.model, trainer.compute_loss(trainer.model, dict(batch)))
+    found, gradient = measured(trainers, objective)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert (
+        gradient - slope
+    ).norm() < 2e-5 * slope.norm()  # trl takes log-probs in float32, and those of a pair nearly cancel
+    assert slope.norm() > 0
+
+
+@pytest.mark.parametrize(("objective", "theirs", "scale"), CPO_SAME, ids=lambda value: str(value))
+def test_an_objective_with_a_supervised_term_is_trls(trainers, monkeypatch, objective, theirs, scale):
+    trainer, batch = trainers[0]["cpo"], trainers[1]["cpo"]
+    for name, value in theirs.items():
+        monkeypatch.setattr(trainer, name, value)
+    loss, _ = trainer.get_batch_loss_metrics(trainer.model, batch)
+    expected, slope = loss_and_gradient(trainer.model, loss)
+    found, gradient = measured(trainers, objective)
+    assert found == pytest.approx(scale * expected, rel=1e-5)
+    assert (gradient - scale * slope).norm() < 1e-5 * scale * slope.norm()
+
+
+def test_orpos_odds_ratio_is_trls(monkeypatch):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    from types import SimpleNamespace
+
+    from trl.experimental.orpo import ORPOTrainer
+
+    from polm_bench.objectives import PairLogps
+
+    chosen, rejected = (torch.tensor(row, requires_grad=True) for row in ([-4.0, -0.3], [-9.0, -0.6]))
+    lengths = torch.tensor([2, 3])
+    stub = SimpleNamespace(beta=0.3, accelerator=SimpleNamespace(device="cpu"))
+    theirs = -ORPOTrainer.odds_ratio_loss(stub, chosen / lengths, rejected / lengths)[0]
+    expected = torch.autograd.grad(theirs.sum(), (chosen, rejected))
+    mine = ORPO(weight=0.3)(PairLogps(chosen, rejected, lengths, lengths), None) + chosen / lengths
+    found = torch.autograd.grad(mine.sum(), (chosen, rejected))
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
