@@ -15,6 +15,7 @@ from polm_bench.recipes.distill import Teacher
 from polm_bench.stages.filter import KeepBest, Select
 from polm_bench.stages.generate import Generate
 from polm_bench.stages.invent import Invent
+from polm_bench.stages.screen import ScreenIFD
 from polm_bench.stages.sft import TrainSFT
 from polm_bench.trainers.optim import Optim
 
@@ -103,3 +104,32 @@ def _tuned(ctx: Context, answers: Generate, share: float, optim: Optim) -> Train
         optim=ctx.scaled(optim),
         seed=ctx.seed,
     )
+
+
+@dataclass(frozen=True, config=FORBID)
+class Screened(Recipe):
+    """Fine-tuning on the part of the data that the base finds hard to follow."""
+
+    keep: Annotated[float, Field(gt=0, le=1)]
+    most: PositiveInt
+    optim: Optim
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> scores of the rows -> those kept; base -> SFT on them (the whole budget)."""
+        kept = ScreenIFD(
+            model=ctx.base,
+            data=ctx.rows("sft"),
+            keep=self.keep,
+            most=self.most,
+            max_length=ctx.budget.max_length,
+            seed=ctx.seed,
+        )
+        return Graph(
+            TrainSFT(
+                init=ctx.base,
+                data=DerivedRows("sft", kept),
+                spend=ctx.budget.part(1.0),
+                optim=ctx.scaled(self.optim),
+                seed=ctx.seed,
+            )
+        )

@@ -81,7 +81,7 @@ class TrainStudent(Stage):
             meter=meter,
             optim=self.optim,
         )
-        free = [0.0] * len(rows)  # the meter knows what rows cost: with answers of one's own, nobody does beforehand
+        free = [0] * len(rows)  # the meter knows what rows cost: with answers of one's own, nobody does beforehand
         try:
             fit(job, make, model, rows, Cost(free, free), plan, self.spend, self.optim, self.seed)
         finally:
