@@ -63,13 +63,17 @@ class PolicyTrainer:
         self.resume()
         try:
             while (done := self.done()) < 1:
-                experience, self.place = self.gatherer.round(self.rounds, self.place, self.batches())
+                batches = self.batches()
+                paid = self.steps + batches * self.settings.rollouts.epochs
+                experience, self.place = self.gatherer.round(self.rounds, self.place, batches)
                 self.rounds += 1
-                if experience is None:  # every group alike: a round's steps are gone with nothing to learn
-                    self.steps += self.batches()
-                    continue
-                self.learn(experience)
-                self.plot(experience.told)
+                if experience is not None:
+                    self.learn(experience)
+                    self.plot(experience.told)
+                if self.settings.spend.unit == "steps":
+                    self.steps = (
+                        paid  # also where no useful group was found for some: what was sampled in vain is spent
+                    )
                 self.job.progress(min(1.0, self.done()), 1, "of the budget")
                 if time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds and done < 1:
                     self.save()
