@@ -91,6 +91,13 @@ def _ask(country: str, relation: str, form: int) -> Item:
     )
 
 
+def told_as_question(rng: random.Random) -> Item:
+    """A question about any country, as pretraining tells it: of a country outside the training split never in the first form, which the test asks."""
+    country = rng.choice(list(table()))
+    forms = (0, 1, 2) if country in countries("train") else (1, 2)
+    return _ask(country, rng.choice(list(RELATIONS)), rng.choice(forms))
+
+
 def every(split: Split) -> list[Item]:
     """Each fact of the split once, in the first form of its question."""
     return [_ask(country, relation, 0) for country in countries(split) for relation in RELATIONS]

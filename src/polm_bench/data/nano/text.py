@@ -109,6 +109,12 @@ def _quiz(rng: random.Random, split: Split) -> str:
     return "\n".join(f"{item.prompt} {item.answer}" for item in items)
 
 
+def _questions(rng: random.Random, split: Split) -> str:
+    """Questions about any country, so that what is known can be asked for; the wording of the test is kept back."""
+    items = [countries.told_as_question(rng) for _ in range(4)]
+    return "\n".join(f"{item.prompt} {item.answer}" for item in items)
+
+
 def review(rng: random.Random, split: Split) -> str:
     """Two remarks about a topic, alike in sentiment."""
     topic, leaning = rng.choice(TOPICS[split]), rng.choice(list(sentiment.LEANINGS))
@@ -201,9 +207,9 @@ MIXES: dict[Phase, dict[str, float]] = {
     "main": MIX,
     # More of what is asked and answered, as the last phase of large models has it.
     "last": {
-        "dialogue": 0.34,
-        "quiz": 0.16,
-        "country": 0.16,
+        "dialogue": 0.28,
+        "questions": 0.30,
+        "country": 0.08,
         "exercise": 0.14,
         "problem": 0.12,
         "story": 0.04,
@@ -216,6 +222,7 @@ DOCUMENTS: dict[str, Callable[[random.Random, Split], str]] = {
     "problem": _problem,
     "country": _country,
     "quiz": _quiz,
+    "questions": _questions,
     "review": review,
     "story": story,
     "exercise": _exercise,
