@@ -35,7 +35,18 @@ def load_model(folder: Path, dtype: Dtype = "auto", device: str = "cpu") -> PreT
         from polm_bench.models.adapter import serve
 
         model = serve(model, folder / ADAPTER)
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if getattr(model, "is_quantized", False):
+        _unpack(model)
+    return model
+
+
+def _unpack(model: PreTrainedModel) -> None:
+    """Let compressed-tensors unpack its weights, which it does at the first call: in inference mode they would be of no use outside of it."""
+    import torch
+
+    with torch.no_grad():
+        model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
 
 
 def _restructured(folder: Path, structure: Structure, how: dict[str, Any]) -> PreTrainedModel:

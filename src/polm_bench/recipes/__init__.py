@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from polm_bench.recipes.compress import Compress, CompressCache, Recovery
 from polm_bench.recipes.context import Claim, Context, Graph, Meta, Recipe
 from polm_bench.recipes.preference import Preference
 from polm_bench.recipes.ranking import OwnAnswers, Ranking
 from polm_bench.recipes.sft import SFT
 from polm_bench.recipes.shapes import Base
 
-__all__ = ["SFT", "Base", "Claim", "Context", "Graph", "Meta", "OwnAnswers", "Preference", "Ranking", "Recipe"]
+__all__ = [
+    "SFT",
+    "Base",
+    "Claim",
+    "Compress",
+    "CompressCache",
+    "Context",
+    "Graph",
+    "Meta",
+    "OwnAnswers",
+    "Preference",
+    "Ranking",
+    "Recipe",
+    "Recovery",
+]

@@ -21,6 +21,7 @@ SERVING = [
     "prefill_tokens_per_second",
     "decode_tokens_per_second",
     "serve_peak_bytes",
+    "cache_bytes",
     "tokens_per_answer",
     "served_bytes",
     "total_params",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polm_bench.stages.adapter import AttachAdapter, FoldAdapter
+from polm_bench.stages.compress import CompressModel
 from polm_bench.stages.evaluate import Evaluate, Suite, TaskUse
 from polm_bench.stages.fetch import FetchModel
 from polm_bench.stages.pairs import ReferenceLogps, TrainPairs
@@ -12,6 +13,7 @@ from polm_bench.stages.sft import TrainSFT, TrainText
 __all__ = [
     "AgainstSamples",
     "AttachAdapter",
+    "CompressModel",
     "Evaluate",
     "FetchModel",
     "FoldAdapter",

@@ -114,7 +114,7 @@ class Evaluate(Stage):
             device_seconds=seconds,
         )
         answers = (
-            {"tokens_per_answer": round(generated / len(lm.answered), 3), "truncated_answers": lm.truncated}
+            {"tokens_per_answer": round(generated / lm.questions, 3), "truncated_answers": lm.truncated}
             if lm.answered
             else {}
         )
@@ -125,7 +125,7 @@ class Evaluate(Stage):
             served_bytes=weight_bytes(folder),
             total_params=model.num_parameters(),
             **answers,
-            **measure(model),
+            **measure(model, lm.new_cache),
         )
 
 

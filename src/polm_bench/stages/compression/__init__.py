@@ -1,0 +1,24 @@
+"""Ways to make a model smaller, by what they leave behind."""
+
+from __future__ import annotations
+
+from polm_bench.stages.compression.base import Calibration, Compressed, Compression
+from polm_bench.stages.compression.bits import LoadInBits
+from polm_bench.stages.compression.factor import FactorWeights
+from polm_bench.stages.compression.narrower import FluctuationPruning, TaylorPruning
+from polm_bench.stages.compression.oneshot import PruneOneShot, QuantizeOneShot, ScaledRounding
+from polm_bench.stages.compression.sparse import PruneWeights
+
+__all__ = [
+    "Calibration",
+    "Compressed",
+    "Compression",
+    "FactorWeights",
+    "FluctuationPruning",
+    "LoadInBits",
+    "PruneOneShot",
+    "PruneWeights",
+    "QuantizeOneShot",
+    "ScaledRounding",
+    "TaylorPruning",
+]

@@ -1,0 +1,104 @@
+"""Rounding to few values: the grid, AWQ's search, and GPTQ's compensation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polm_bench.objectives.rounding import awq_clipped, awq_scale, compensated, error, grid, inverse_factor, rounded
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 16, generator=generator).double()
+    inputs = torch.randn(16, 64, generator=generator).double()
+    inputs[3] *= 30  # an outlier channel
+    inputs[5] += inputs[4]  # correlated ones
+    return weight, inputs @ inputs.T, inputs.abs().mean(1)
+
+
+def test_the_ends_of_a_group_and_zero_lie_on_the_grid():
+    weight = torch.tensor([[-1.0, 0.0, 0.4, 2.0]])
+    assert rounded(weight, 2, 4).tolist() == [[-1.0, 0.0, 0.0, 2.0]]  # steps of 1
+
+
+def test_groups_have_scales_of_their_own():
+    weight = torch.tensor([[0.0, 3.0, 0.0, 30.0]])
+    assert grid(weight, 2, 2).scale.tolist() == [[1.0, 10.0]]
+    assert rounded(weight, 2, 2).equal(weight)
+
+
+def test_more_bits_cost_less(problem):
+    weight, gram, _ = problem
+    costs = [error(rounded(weight, bits, 8) - weight, gram).item() for bits in (2, 3, 4, 8)]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_scaling_by_activations_helps_where_a_channel_stands_out(problem):
+    weight, gram, mean = problem
+    scale = awq_scale([weight], gram, mean, 3, 8, 20)
+    assert scale.argmax() == 3
+    plain, better = (error(rounded(weight * s, 3, 8) / s - weight, gram) for s in (torch.ones(16), scale))
+    assert better < plain
+
+
+def test_clipping_is_never_worse_than_none_within_a_group(problem):
+    weight, gram, _ = problem
+    cut = awq_clipped(weight, gram, 3, 16, 20, 0.5)  # one group: its block of the gram matrix is all of it
+    assert error(rounded(cut, 3, 16) - weight, gram) <= error(rounded(weight, 3, 16) - weight, gram)
+
+
+def test_uncorrelated_inputs_need_no_compensation():
+    weight = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).double()
+    given = grid(weight, 3, 8)
+    found = given.values(compensated(weight, inverse_factor(torch.eye(8).double(), 0.01), given))
+    assert found.allclose(rounded(weight, 3, 8))
+
+
+def test_compensation_beats_rounding(problem):
+    weight, gram, _ = problem
+    given = grid(weight, 2, 16)
+    found = given.values(compensated(weight, inverse_factor(gram, 0.01), given))
+    assert error(found - weight, gram) < error(rounded(weight, 2, 16) - weight, gram)
+
+
+def test_the_second_column_takes_up_what_the_first_lost():
+    """Two columns by hand: with H = [[2, 1], [1, 2]] the update of w_2 is the lost amount times H_12 / H_22 = 1 / 2 (GPTQ, Eq. 2)."""
+    gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]]).double()
+    weight = torch.tensor(
+        [
+            [
+                0.4,
+                0.3,
+            ]
+        ]
+    ).double()
+    given = grid(torch.tensor([[0.0, 3.0]]).double(), 2, 2)  # values 0, 1, 2, 3
+    codes = compensated(weight, inverse_factor(gram, 0.0), given)
+    assert codes.tolist() == [
+        [0.0, 1.0]
+    ]  # 0.4 is lost, 0.3 becomes 0.3 + 0.4 / 2 = 0.5 ... rounded with what floating point leaves
+
+
+@pytest.mark.slow
+def test_it_is_what_llmcompressor_computes(problem):
+    """The library's GPTQ of one weight, on the same grid (its zero points begin at -4)."""
+    pytest.importorskip("llmcompressor")
+    from compressed_tensors.quantization import QuantizationArgs
+    from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
+
+    weight, gram, _ = problem
+    given = grid(weight, 3, 16)
+    how = QuantizationArgs(num_bits=3, type="int", strategy="group", group_size=16, symmetric=False)
+    theirs, _, fallback = quantize_weight(
+        weight.float()[None],
+        (2 * gram).float()[None],
+        given.scale.float()[None],
+        given.zero.float()[None] - 4,
+        None,
+        how,
+    )
+    assert not fallback.any()
+    ours = given.values(compensated(weight, inverse_factor(gram, 0.01), given))
+    assert theirs[0].double().allclose(ours, atol=1e-5)
