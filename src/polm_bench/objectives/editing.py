@@ -1,0 +1,106 @@
+"""Knowledge editing as arithmetic: losses on the new answer, closed-form updates of a linear layer, and how varied a text is."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from polm_bench.graph import FORBID
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, config=FORBID)
+class EditLoss:
+    """What learning one token of a new answer costs."""
+
+    version: ClassVar[int] = 1
+    """Raise it when what the loss computes changes."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Nats per token, [N], from logits [N, V] and token ids [N]."""
+        raise TypeError(f"{type(self).__name__} does not say what it costs")
+
+
+@dataclass(frozen=True, config=FORBID)
+class Likelihood(EditLoss):
+    """-log p(token)."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+@dataclass(frozen=True, config=FORBID)
+class OverTone(EditLoss):
+    """Likelihood with a target that follows the model where it already agrees, so that no token is fitted further than the others.
+
+    Liu et al. 2025 (arXiv:2502.00602), Section 4: target = mix * onehot(token) + (1 - mix) * p', where p' is the model's own distribution (no
+    gradient) over the tokens whose logit is within `sigmas` standard deviations of the highest, the others left out; the one-hot target where
+    the mixed one would prefer another token. Loss: max(KL(target || p), floor), so a token that is fitted well enough has no gradient.
+    """
+
+    mix: Annotated[float, Field(gt=0, le=1)]  # lambda there
+    sigmas: PositiveFloat  # n there
+    floor: NonNegativeFloat  # epsilon there, nats
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        logits = logits.float()
+        target = self.target(logits.detach(), labels)
+        return F.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1).clamp(min=self.floor)
+
+    def target(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Target distributions [N, V]."""
+        import torch.nn.functional as F
+
+        near = logits >= logits.max(-1, keepdim=True).values - self.sigmas * logits.std(-1, keepdim=True)
+        own = logits.masked_fill(~near, -math.inf).softmax(-1)
+        plain = F.one_hot(labels, logits.shape[-1]).to(own.dtype)
+        mixed = self.mix * plain + (1 - self.mix) * own
+        agrees = mixed.argmax(-1, keepdim=True) == labels[:, None]
+        return mixed.where(agrees, plain)
+
+
+def rank_one(weight: Tensor, key: Tensor, value: Tensor, moment: Tensor) -> Tensor:
+    """Change of `weight` [out, in] after which it takes `key` [in] to `value` [out], and other keys as little elsewhere as can be.
+
+    Meng et al. 2022, ROME (arXiv:2202.05262), Eq. 2: (v* - W k*) (C^-1 k*)^T / ((C^-1 k*)^T k*), with C = E[k k^T] [in, in] over other text.
+    """
+    import torch
+
+    direction = torch.linalg.solve(moment.double(), key.double())
+    residual = value.double() - weight.double() @ key.double()
+    return (torch.outer(residual, direction) / (direction @ key.double())).to(weight.dtype)
+
+
+def spread(keys: Tensor, residuals: Tensor, moment: Tensor, weight: float) -> Tensor:
+    """Change [out, in] of a layer that adds `residuals` [out, N] at `keys` [in, N], least squares against what it does to other text.
+
+    Meng et al. 2023, MEMIT (arXiv:2210.07229), Eqs. 14 and 15: R K^T (weight * C + K K^T)^-1, with C = E[k k^T] [in, in].
+    """
+    import torch
+
+    keys, residuals = keys.double(), residuals.double()
+    return torch.linalg.solve(weight * moment.double() + keys @ keys.T, keys @ residuals.T).T
+
+
+def ngram_entropy(words: Sequence[str]) -> float:
+    """How varied a text is, in bits: the mean of 2/3 of the entropy of its pairs of words and 4/3 of that of its triples.
+
+    ROME's fluency (arXiv:2202.05262, Section 3.4; the authors' experiments/py/eval_utils_counterfact.py). A text that repeats itself is near 0.
+    """
+    parts = []
+    for length, share in ((2, 2 / 3), (3, 4 / 3)):
+        counts = Counter(zip(*(words[start:] for start in range(length)), strict=False))
+        whole = sum(counts.values())
+        parts.append(share * -sum(n / whole * math.log2(n / whole) for n in counts.values()))
+    return sum(parts) / 2

@@ -1,0 +1,254 @@
+"""Editing on the toy model: the new answer is learnt, bounds hold, budgets end, and what is scored is what happened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic.dataclasses import dataclass
+
+from polm_bench.budget import Spend
+from polm_bench.data.source import Rows
+from polm_bench.graph import FORBID, Stage
+from polm_bench.objectives.editing import Likelihood
+from polm_bench.run.job import Job, silent
+from polm_bench.run.launch import Launch
+from polm_bench.stages.edit import EditByTraining, Hold, Place
+from polm_bench.stages.edit_located import EditLocated, ValueSearch
+from polm_bench.stages.edit_memory import EditMemory, arrange
+from polm_bench.stages.edit_scores import EditScores
+from polm_bench.stages.facts import FACTS, PickFacts, pick
+
+DOWN = r"layers\.{layer}\.mlp\.down_proj\.weight$"
+
+
+def asked(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def fact(subject: str, relation: str = "capital", near: str = "Chad") -> dict:
+    return {
+        "prompt": asked(f"What is the {relation} of {subject}?"),
+        "subject": subject,
+        "old": "Rome",
+        "new": "Paris",
+        "paraphrases": [asked(f"Name the {relation} of {subject}.")],
+        "neighbours": [{"prompt": asked(f"What is the {relation} of {near}?"), "answer": "Lima"}],
+    }
+
+
+@dataclass(frozen=True, config=FORBID)
+class Given(Stage):
+    """Stands for a model folder that the test has."""
+
+    name: str = "toy"
+
+
+@dataclass(frozen=True, config=FORBID)
+class Facts(Rows):
+    """Facts to edit, and text that is to stay."""
+
+    def load(self, split):
+        if self.role == "corpus":
+            return [{"text": "The river is wide and the bridge is old, so people walk slowly over it. " * 4}] * 6
+        return [fact("Italy"), fact("Spain"), fact("Peru", near="Cuba")]
+
+
+SEARCH = ValueSearch(steps=20, lr=0.5, kl=0.0625, decay=1e-3, clamp=50.0, enough=0.05, contexts=1, words=3)
+PICKED = PickFacts(Given(), Facts("facts"), 3, 0)
+
+
+def edit_by_training(spend=Spend("steps", 100, 4, 64), passes=60, bound=None, hold=None):
+    return EditByTraining(
+        init=Given(),
+        facts=PICKED,
+        place=Place(DOWN, 0.6),
+        loss=Likelihood(),
+        spend=spend,
+        lr=0.01,
+        passes=passes,
+        enough=0.01,
+        seed=0,
+        bound=bound,
+        hold=hold,
+    )
+
+
+def edit_located(method, spend=Spend("steps", 500, 4, 64)):
+    return EditLocated(
+        init=Given(),
+        facts=PICKED,
+        corpus=Facts("corpus"),
+        method=method,
+        depths=(0.0,),  # what the last of two layers adds at the subject reaches no later token
+        search=SEARCH,
+        moment_rows=4,
+        moment_weight=0.01,
+        spend=spend,
+        seed=0,
+    )
+
+
+def edit_memory(spend=Spend("steps", 500, 4, 64)):
+    return EditMemory(init=Given(), facts=PICKED, depth=0.0, radius=0.01, lr=0.3, steps=100, spend=spend, seed=0)
+
+
+@pytest.fixture(scope="module")
+def world(toy_model, tmp_path_factory):
+    """Folder with the toy model and the picked facts; stages run into it by their key."""
+    root = tmp_path_factory.mktemp("world")
+    (root / Given().key).symlink_to(toy_model)
+    run(PICKED, root)
+    return root
+
+
+def run(stage: Stage, root: Path) -> Job:
+    out, scratch = root / stage.key, root / "scratch"
+    out.mkdir(exist_ok=True)
+    scratch.mkdir(exist_ok=True)
+    job = Job(out, scratch, {one.key: root / one.key for one in stage.inputs}, Launch("inline"), "cpu", silent)
+    stage.run(job)
+    return job
+
+
+def scores(root: Path, model: Stage) -> dict[tuple[str, str], float]:
+    job = run(EditScores(model, PICKED, tokens=5), root)
+    return {(one["task"], one["metric"]): one["value"] for one in json.loads((job.out / "scores.json").read_text())}
+
+
+def test_known_facts_come_first_and_a_subject_comes_once():
+    rows = [fact("Italy"), fact("Italy", "code"), fact("Spain"), fact("Peru")]
+    known = {(json.dumps(row["prompt"]), "Rome") for row in (rows[0], rows[1], rows[3])}
+    chosen = pick(rows, known, 2, seed=0)
+    assert {row["subject"] for row in chosen} == {"Italy", "Peru"}
+    assert [row["subject"] for row in pick(rows, known, 4, seed=0)].count("Italy") == 2
+
+
+def test_a_neighbour_that_is_edited_or_not_known_is_left_out():
+    rows = [fact("Italy", near="Spain"), fact("Spain"), fact("Peru", near="Cuba")]
+    known = {(json.dumps(asked("What is the capital of Chad?")), "Lima")}
+    chosen = {row["subject"]: row["neighbours"] for row in pick(rows, known, 3, seed=0)}
+    assert chosen["Italy"] == []
+    assert len(chosen["Spain"]) == 1
+    assert chosen["Peru"] == []
+    kept = {row["subject"]: row["neighbours"] for row in pick(rows, set(), 3, seed=0)}
+    assert len(kept["Peru"]) == 1  # nothing is known: nothing better to ask
+
+
+def test_a_codebook_grows_over_the_same_answer_and_shrinks_before_another():
+    import torch
+
+    keys = torch.tensor([[0.0], [1.5], [10.0], [10.6]])
+    book = arrange(keys, [(1,), (1,), (2,), (3,)], radius=1.0)
+    assert book.rows == [0, 2, 3]  # the second is within 1 + 1 of the first and says the same
+    assert book.radii == pytest.approx([1.5, 0.3, 0.3])
+
+
+@pytest.mark.slow
+def test_editing_by_training_learns_the_new_answers_within_its_bound(world):
+    from safetensors.torch import load_file
+
+    free = edit_by_training()
+    job = run(free, world)
+    before = scores(world, Given())
+    after = scores(world, free)
+    assert after["edit_efficacy", "exact_match"] == 1.0 > before["edit_efficacy", "exact_match"]
+    assert after["edit_efficacy", "preferred"] == 1.0
+    assert job.ledger.amounts["tokens_trained"] > 0
+    tight = run(edit_by_training(bound=1e-3), world)
+    start = load_file(world / Given().key / "model.safetensors")
+    found = load_file(tight.out / "model.safetensors")
+    changed = [name for name in start if not found[name].equal(start[name].float())]
+    assert changed == ["model.layers.1.mlp.down_proj.weight"]
+    assert max(float((found[name] - start[name]).abs().max()) for name in changed) <= 1e-3 + 1e-7
+
+
+@pytest.mark.slow
+def test_an_edit_stops_where_its_spend_ends(world):
+    assert run(edit_by_training(Spend("steps", 2, 2, 64)), world).ledger.notes["steps"] == 2
+    assert run(edit_located("rome", Spend("steps", 3, 4, 64)), world).ledger.notes["steps"] == 3
+    assert run(edit_memory(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
+
+
+@pytest.mark.slow
+def test_holding_the_rest_costs_less_drift(world):
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer
+
+    hold = Hold(forget=0.0, retain=5.0, rows=Facts("corpus"))
+    folders = [run(edit_by_training(passes=15, hold=one), world).out for one in (None, hold)]
+    tokenizer = load_tokenizer(world / Given().key)
+    ids = tokenizer(Facts("corpus").load("train")[0]["text"], return_tensors="pt")["input_ids"][:, :64]
+    start, plain, held = (
+        load_model(folder, "float32")(input_ids=ids).logits.log_softmax(-1)
+        for folder in (world / Given().key, *folders)
+    )
+
+    def kl(other):
+        return float((start.exp() * (start - other)).sum(-1).mean())
+
+    with torch.no_grad():
+        assert kl(held) < kl(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rome", "memit"])
+def test_located_edits_make_the_new_answer_likelier_than_the_old(world, method):
+    from safetensors.torch import load_file
+
+    stage = edit_located(method)
+    job = run(stage, world)
+    assert job.ledger.notes["edited"] == 3
+    after = scores(world, stage)
+    assert after["edit_efficacy", "preferred"] == 1.0
+    start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
+    changed = {name for name in start if not found[name].equal(start[name].float())}
+    assert changed == {"model.layers.0.mlp.down_proj.weight"}
+
+
+@pytest.mark.slow
+def test_the_subjects_last_token_is_found_in_a_conversation(toy_model):
+    from polm_bench.models.load import load_tokenizer
+    from polm_bench.models.lookup import subject_place
+
+    tokenizer = load_tokenizer(toy_model)
+    text = tokenizer.apply_chat_template(asked("What is the capital of Sri Lanka?"), tokenize=False)
+    ids, place = subject_place(tokenizer, text, "Sri Lanka")
+    assert tokenizer.decode(ids[: place + 1]).endswith("Sri Lanka")
+    assert not tokenizer.decode(ids[:place]).endswith("Sri Lanka")
+
+
+@pytest.mark.slow
+def test_a_codebook_changes_the_edited_questions_and_nothing_else(world):
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer
+
+    stage = edit_memory()
+    job = run(stage, world)
+    after = scores(world, stage)
+    assert after["edit_efficacy", "preferred"] == 1.0  # a random model's logits don't reach far enough for more
+    assert after["edit_locality", "preferred"] == scores(world, Given())["edit_locality", "preferred"]
+    tokenizer = load_tokenizer(job.out)
+    ids = tokenizer("The river is wide and the bridge is old.", return_tensors="pt")["input_ids"]
+    start, edited = (load_model(folder, "float32") for folder in (world / Given().key, job.out))
+    with torch.no_grad():
+        assert torch.equal(start(input_ids=ids).logits, edited(input_ids=ids).logits)
+
+
+@pytest.mark.slow
+def test_scores_say_how_many_items_they_have_and_agree_with_them(world):
+    import pyarrow.parquet as pq
+
+    job = run(EditScores(Given(), PICKED, tokens=5), world)
+    items = pq.read_table(job.out / "items.parquet").to_pylist()
+    found = json.loads((job.out / "scores.json").read_text())
+    assert {one["task"] for one in found} == set(EditScores.tasks)
+    for one in found:
+        values = [i["score"] for i in items if (i["task"], i["metric"]) == (one["task"], one["metric"])]
+        assert one["n"] == len(values)
+        assert one["value"] == pytest.approx(sum(values) / len(values))
+    assert {one["n"] for one in found if one["task"] == "edit_locality"} == {2}  # two edits share a neighbour
+    assert len(json.loads((world / PICKED.key / FACTS).read_text())) == 3
