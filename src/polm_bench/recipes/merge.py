@@ -76,6 +76,7 @@ class Merge(Experts):
     method: str
     each: Parameters  # of every model
     whole: Parameters  # of the merge
+    anchored: bool = True  # False: for a method of means, in which the base has no part
     nested: bool = False  # for a method of two models: the first two, then the result with the next, all with the same weight in the end
     adapter: Tuning | None = None  # what an expert trains; None: all weights
 
@@ -86,7 +87,13 @@ class Merge(Experts):
             return Graph(self._folded(ctx, experts))
         return Graph(
             MergeModels(
-                base=ctx.base, models=experts, method=self.method, each=self.each, whole=self.whole, seed=ctx.seed
+                base=ctx.base,
+                models=experts,
+                method=self.method,
+                each=self.each,
+                whole=self.whole,
+                seed=ctx.seed,
+                anchored=self.anchored,
             )
         )
 

@@ -66,11 +66,12 @@ class LearnCoefficients(Stage):
                 told = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": 1}
                 losses.append(entropy(functional_call(model, merged, (), told).logits[:, -1]).mean())
                 lengths.extend(map(len, chosen))
+            loss = torch.stack(losses).sum()
             optimizer.zero_grad()
-            torch.stack(losses).sum().backward()
+            loss.backward()
             optimizer.step()
             purse.pay(lengths)
-            job.curve(purse.steps, loss=float(torch.stack(losses).sum()))
+            job.curve(purse.steps, loss=loss.item())
             job.progress(purse.used(), self.spend.amount, self.spend.unit)
         purse.settle(job, raw.numel(), model.num_parameters())
         with torch.no_grad():

@@ -33,6 +33,9 @@ class MergeModels(Stage):
     each: Parameters  # parameters of every merged model, e.g. weight and density
     whole: Parameters  # parameters of the merge
     seed: int = 0  # of the methods that drop weights at random
+    anchored: bool = (
+        True  # False: for a method without task vectors, to which mergekit would give the base as one more model
+    )
     needs: ClassVar[Mapping[str, str]] = {"mergekit": "merge"}
 
     def run(self, job: Any) -> None:
@@ -45,7 +48,7 @@ class MergeModels(Stage):
         base = job.path(self.base)
         told = {
             "merge_method": self.method,
-            "base_model": str(base.resolve()),
+            **({"base_model": str(base.resolve())} if self.anchored else {}),
             "dtype": "float32",
             "parameters": dict(self.whole),
             "models": [
