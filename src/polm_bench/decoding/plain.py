@@ -38,6 +38,8 @@ class PlainLM(HFLM):
         self.asked: list[int] = []  # tokens of each prompt that was answered
         self.answered: list[int] = []  # tokens of each answer, end token included
         self.truncated = 0  # answers that reached the limit without an end
+        self.questions = 0  # that were to be answered; a method may write several answers to one
+        self._tokens: dict[str, list[int]] = {}
 
     def new_cache(self) -> Cache | None:
         """Keys and values of one batch, for a method that keeps them in its own way; None: as they are."""
@@ -45,13 +47,32 @@ class PlainLM(HFLM):
 
     # lm-eval calls these three without a say on its own bars, which would run through ours.
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        self.questions += len(requests)
+        self._tokenize([request.args[0] for request in requests])
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        texts = [context + continuation for context, continuation in (request.args for request in requests)]
+        self._tokenize([*(request.args[0] for request in requests), *texts])
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+
+    def _tokenize(self, texts: list[str]) -> None:
+        """Keep the tokens of texts that HFLM will ask for one by one: all at once takes a tenth of the time."""
+        start = self.tokenizer.decode(self.prefix_token_id)
+        new = [text for text in dict.fromkeys(texts) if text and not text.startswith(start)]
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        self._tokens = dict(zip(new, self.tokenizer(new, **special)["input_ids"], strict=True)) if new else {}
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
+    ) -> list[int]:
+        if add_special_tokens is None and not kwargs and string in self._tokens:
+            ids = self._tokens[string]
+            return ids[-left_truncate_len:] if left_truncate_len else list(ids)
+        return super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: int | None = None) -> Any:
         requests = list(requests)

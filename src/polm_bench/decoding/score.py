@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from polm_bench.decoding.steps import last_logits, read
+from polm_bench.decoding.steps import READ_AT_ONCE, last_logits, read
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -41,14 +41,18 @@ def score(
     new_cache: Callable[[], Cache | None] = lambda: None,
 ) -> list[Score]:
     """Scores in the pairs' order; `batch_size` continuations at once. Rows of a cache of one's own are not shared."""
-    order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].known), pairs[i].known, -len(pairs[i].asked)))
+    order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].asked), -len(pairs[i].known), pairs[i].known))
     found: list[Score | None] = [None] * len(pairs)
+    start = 0
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            scores = _score([pairs[i] for i in rows], model, pad_id, new_cache())
+        while start < len(order):
+            cache = new_cache()
+            fits = max(1, READ_AT_ONCE.get(model.device.type, 2**31) // len(pairs[order[start]].asked))
+            rows = order[start : start + (batch_size if cache is not None else min(batch_size, fits))]
+            scores = _score([pairs[i] for i in rows], model, pad_id, cache)
             for i, value in zip(rows, scores, strict=True):
                 found[i] = value
+            start += len(rows)
     return [value for value in found if value is not None]
 
 
