@@ -24,19 +24,31 @@ COSTS = (
     "prefill_tokens_per_second",
     "decode_tokens_per_second",
     "tokens_per_answer",
+    "cache_bytes",
 )
 FASTER_IS_BETTER = ("prefill_tokens_per_second", "decode_tokens_per_second")
-SERVING = (
+MAKING = (
+    "wall_seconds",
+    "shared_wall_seconds",
+    "device_seconds",
+    "tokens_trained",
+    "tokens_generated",
+    "tokens_scored",
+    "flops",
+    "peak_host_bytes",
+    "peak_device_bytes",
+    "trainable_params",
+)
+"""Costs of making the model; the others are those of the model as it is served."""
+COUNTED = (
+    "tokens_trained",
+    "tokens_generated",
+    "flops",
+    "trainable_params",
     "total_params",
     "served_bytes",
-    "serve_peak_bytes",
-    "load_seconds",
-    "prefill_tokens_per_second",
-    "decode_tokens_per_second",
-    "tokens_per_answer",
+    "cache_bytes",
 )
-"""Costs of the model as it is served; the others are those of making it."""
-COUNTED = ("tokens_trained", "tokens_generated", "flops", "trainable_params", "total_params", "served_bytes")
 """Costs that are counted, not clocked: one run tells them exactly."""
 
 
@@ -59,7 +71,7 @@ def cost_of(one: Evaluation, name: str, cells: Cells) -> float | None:
     judge: dict[str, Any] = next(
         (stage["ledger"] for stage in one.record.data["stages"] if stage["key"] == one.key), {}
     )
-    if name in SERVING:
+    if name not in MAKING:
         return _number(judge.get(name))
     maker = cells.made(one.key)
     return _number(maker.data["cost"].get(name)) if maker else None

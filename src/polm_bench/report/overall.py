@@ -24,8 +24,8 @@ def overall(entries: Sequence[Entry], columns: Sequence[Column]) -> tuple[dict[s
     """Figures of the entries that have every column, by name; and the columns that are proportions, which alone share a scale."""
     runs = {entry.name: found for entry in entries if (found := _runs(entry.evaluations, columns)) is not None}
     base = next((found for entry in entries if (found := _runs(_bases(entry), columns)) is not None), None)
-    whole = np.concatenate(list(runs.values())) if runs else np.empty((0, len(columns)))
-    scale = [i for i, column in enumerate(columns) if column.higher_is_better and _proportion(whole[:, i])]
+    scored = [one for entry in entries if entry.name in runs for one in entry.evaluations]
+    scale = [i for i, column in enumerate(columns) if column.higher_is_better and _proportion(scored, column.name)]
     figures: dict[str, Overall] = {}
     for name, scores in runs.items():
         rng = np.random.default_rng(0)
@@ -52,5 +52,7 @@ def _bases(entry: Entry) -> list[Evaluation]:
     return [Evaluation(one.record, "base") for one in entry.evaluations if "base" in one.record.data["rows"]]
 
 
-def _proportion(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> bool:
-    return bool(len(values) and ((values >= 0) & (values <= 1)).all())
+def _proportion(evaluations: Sequence[Evaluation], column: str) -> bool:
+    """Whether every item's score lies between 0 and 1; a mean reward may do so by chance."""
+    items = [one.items(column) for one in evaluations]
+    return bool(items) and all(one is not None and bool(((one.scores >= 0) & (one.scores <= 1)).all()) for one in items)

@@ -157,7 +157,13 @@ def _heading(text: str, style: str) -> str:
 def _is_prose(sheet: Sheet, column: int) -> bool:
     """Whether a column holds words and not figures, which stand to the right."""
     texts = [line[column] for line in sheet.lines if len(line) > 1]
-    return any(len(text) > 48 for text in texts) or sheet.head[column] in ("claim", "verdict", "remark")
+    return any(len(text) > 48 for text in texts) or sheet.head[column] in (
+        "claim",
+        "verdict",
+        "remark",
+        "recipe",
+        "ours",
+    )
 
 
 def _csv(page: Page) -> str:

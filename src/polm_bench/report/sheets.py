@@ -9,7 +9,7 @@ from polm_bench.report.page import Sheet
 from polm_bench.report.parts import Block, Row, Table
 from polm_bench.report.sharing import sharing
 
-UNUSUAL = ("serve_peak_bytes", "load_seconds")  # costs that only a table which asks for them shows
+UNUSUAL = ("serve_peak_bytes", "load_seconds", "cache_bytes")  # costs that only a table which asks for them shows
 
 
 def sheets(table: Table, block: Block) -> list[Sheet]:

@@ -43,7 +43,9 @@ class Printed:
     ]  # "method" in the first column; `key` names the catalogue's method, if it has one
     doubts: Mapping[str, str] = Field(default_factory=dict)  # letter -> footnote; a row's `doubts` lists its letters
     measured: tuple[str, ...] = ()  # scores as "task/metric", or costs, beside each row that a recipe covers
+    ratios: tuple[str, ...] = ()  # costs of serving, as multiples of the base's
     differences: bool = True  # scores as differences from the base
+    join: Literal["recipe", "data"] = "recipe"  # what a row's key names
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -123,6 +125,9 @@ def _named(conf_dir: Path, spec: TableSpec) -> list[str]:
             continue
         facts = recipe_facts(conf_dir).values()
         inside = [one for one in facts if not spec.paradigms or one.paradigm in spec.paradigms]
+        if spec.printed:
+            asked = {str(row["key"]) for row in spec.printed.rows if row.get("key")}
+            inside = [one for one in inside if asked & {*one.survey, one.name}]
         inside = [one for one in inside if not spec.families or _any_matches(one.family, spec.families)]
         found += [one.name for one in inside if fnmatchcase(one.name, wanted)]
     return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from polm_bench.report.choose import Cells
+from polm_bench.report.data_page import data_page
 from polm_bench.report.effect_page import effect_page
 from polm_bench.report.facts import recipe_facts
 from polm_bench.report.page import Page
@@ -15,6 +16,7 @@ from polm_bench.report.records import Record, load
 from polm_bench.report.render import page_of
 from polm_bench.report.rows import Table, build
 from polm_bench.report.spec import TableSpec, load_spec
+from polm_bench.report.survey_page import survey_page
 
 __all__ = ["Made", "Table", "TableSpec", "build", "load_spec", "make", "read", "records_folder", "save"]
 
@@ -29,13 +31,15 @@ class Made(NamedTuple):
 
 def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     """The page that the table's description asks for. Raises BadData for a recipe's YAML that can't be read."""
-    if spec.view == "effects":
-        cells = Cells(records)
+    if spec.printed and spec.printed.join == "data":
+        return Made(spec, data_page(spec, conf_dir), ())
+    if spec.view == "effects" or spec.printed:
+        cells, facts = Cells(records), recipe_facts(conf_dir)
         found = [
             cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
         ]
         used = sorted((record for record in found if record), key=lambda record: record.id)
-        return Made(spec, effect_page(spec, cells, recipe_facts(conf_dir)), tuple(used))
+        return Made(spec, (survey_page if spec.printed else effect_page)(spec, cells, facts), tuple(used))
     table = build(spec, records, recipe_facts(conf_dir))
     return Made(spec, page_of(table), table.records)
 

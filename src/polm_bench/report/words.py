@@ -22,6 +22,7 @@ COST_NAMES = {
     "total_params": "parameters",
     "served_bytes": "served size",
     "serve_peak_bytes": "serving memory",
+    "cache_bytes": "cache size",
     "load_seconds": "load time",
     "prefill_tokens_per_second": "prefill tokens/s",
     "decode_tokens_per_second": "decode tokens/s",

@@ -1,0 +1,187 @@
+"""A table of the survey as printed, each row beside what was measured of the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from polm_bench.report import words
+from polm_bench.report.choose import Cells
+from polm_bench.report.costs import cost_of, higher_is_better
+from polm_bench.report.facts import Facts
+from polm_bench.report.items import Evaluation
+from polm_bench.report.measure import bootstrap, figure, gap
+from polm_bench.report.page import Page, Part, Sheet
+from polm_bench.report.spec import Place, Printed, TableSpec
+from polm_bench.stats import Bootstrap
+
+NONE_YET = "no recipe yet"
+
+
+class Value(NamedTuple):
+    """A measured column of one method: a difference from the base, a score, a cost, or its ratio to the base's."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def survey_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Page:
+    """The printed table with a line per row and recipe; raises TypeError for a table that prints nothing."""
+    printed = spec.printed
+    if printed is None:
+        raise TypeError(f"table {spec.name} holds no printed table")
+    draws = bootstrap()
+    rows: list[dict[str, Any]] = []
+    parts: list[Part] = []
+    for place in spec.places():
+        lines: list[list[str]] = []
+        for row in printed.rows:
+            for number, name in enumerate(covering(row, facts) or [None]):
+                found = _measured(printed, name, spec, place, cells, draws) if name else {}
+                told = _told(name, spec, place, cells)
+                ours = _ours(facts[name]) if name else ""
+                lines.append(_line(printed, row, number == 0, name, ours, told, found))
+                rows.append(_row(printed, row, place, name, ours, told, found))
+        title = words.place_line(place, spec.seeds)
+        head = [*printed.columns.values(), "recipe", "ours", *map(_head, _columns(printed)), "cells"]
+        parts.append(Part(title, (Sheet(f"Table {printed.number} as printed, and what was measured", head, lines),)))
+    content = {
+        "name": spec.name,
+        "title": spec.title,
+        "source": printed.source,
+        "rows": rows,
+        "doubts": dict(printed.doubts),
+    }
+    return Page(spec.name, spec.title, tuple(parts), _legend(printed, facts), rows, content)
+
+
+def covering(row: Mapping[str, Any], facts: Mapping[str, Facts]) -> list[str]:
+    """Recipes of the row's method: those that name its key in their `survey`, or are named so."""
+    key = row.get("key")
+    return [name for name, one in facts.items() if key and (key in one.survey or key == name)]
+
+
+def _columns(printed: Printed) -> list[str]:
+    return [*printed.measured, *(f"{name}, times the base's" for name in printed.ratios)]
+
+
+def _head(column: str) -> str:
+    name, _, rest = column.partition(",")
+    return words.COST_NAMES.get(name, name) + (f",{rest}" if rest else "")
+
+
+def _measured(
+    printed: Printed, recipe: str, spec: TableSpec, place: Place, cells: Cells, draws: Bootstrap
+) -> dict[str, Value]:
+    """What the records of a recipe say in each measured column; columns without a figure are left out."""
+    records = [record for seed in spec.seeds if (record := cells.at(place, recipe, seed)) and record.status == "ok"]
+    own = [Evaluation(record, "self") for record in records]
+    pairs = [(one, Evaluation(one.record, "base")) for one in own]
+    found: dict[str, Value] = {}
+    for column in printed.measured:
+        if "/" not in column:
+            known = [cost for one in own if (cost := cost_of(one, column, cells)) is not None]
+            if known:
+                found[column] = Value(math.fsum(known) / len(known))
+        elif printed.differences:
+            if paired := gap([pair for pair in pairs if pair[0].key != pair[1].key], column, draws):
+                found[column] = Value(paired.found.mean, paired.found.low, paired.found.high)
+        elif score := figure(own, column, draws):
+            found[column] = Value(score.value, score.low, score.high)
+    for name in printed.ratios:
+        both = [tuple(cost_of(one, name, cells) for one in pair) for pair in pairs]
+        ratios = [mine / base for mine, base in both if mine is not None and base]
+        if ratios:
+            found[f"{name}, times the base's"] = Value(math.fsum(ratios) / len(ratios))
+    return found
+
+
+def _told(recipe: str | None, spec: TableSpec, place: Place, cells: Cells) -> str:
+    if recipe is None:
+        return ""
+    found = [cells.at(place, recipe, seed) for seed in spec.seeds]
+    statuses = ["missing" if record is None else record.status for record in found]
+    return words.counts({status: statuses.count(status) for status in dict.fromkeys(statuses)})
+
+
+def _ours(one: Facts) -> str:
+    """The axes on which the recipe's own labels differ from the survey's, or which the survey lacks."""
+    axes = one.meta.get("axes") or {}
+    printed = axes.get("survey") or {}
+    return ", ".join(
+        f"{name} {value}" for name, value in (axes.get("ours") or {}).items() if printed.get(name) != value
+    )
+
+
+def _line(
+    printed: Printed,
+    row: Mapping[str, Any],
+    first: bool,
+    recipe: str | None,
+    ours: str,
+    told: str,
+    found: Mapping[str, Value],
+) -> list[str]:
+    texts = [_printed(row.get(name)) if first or place == 0 else "" for place, name in enumerate(printed.columns)]
+    if first and row.get("doubts"):
+        texts[0] += f" [{', '.join(row['doubts'])}]"
+    return [
+        *texts,
+        recipe or NONE_YET,
+        ours,
+        *(_text(printed, name, found.get(name)) for name in _columns(printed)),
+        told,
+    ]
+
+
+def _text(printed: Printed, column: str, value: Value | None) -> str:
+    if value is None:
+        return ""
+    if "/" in column:
+        sign = printed.differences
+        return f"{words.number(value.value, sign)} {words.interval(value.low, value.high, sign)}".strip()
+    return f"{value.value:.2f}" if column not in printed.measured else words.cost(column, value.value)
+
+
+def _printed(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _row(
+    printed: Printed,
+    row: Mapping[str, Any],
+    place: Place,
+    recipe: str | None,
+    ours: str,
+    told: str,
+    found: Mapping[str, Value],
+) -> dict[str, Any]:
+    line: dict[str, Any] = {**place._asdict(), **{name: row.get(name) for name in printed.columns}}
+    line |= {"key": row.get("key"), "doubts": " ".join(row.get("doubts") or ()), "recipe": recipe or NONE_YET}
+    line |= {"ours": ours, "cells": told}
+    for name in _columns(printed):
+        value = found.get(name)
+        line[name] = value.value if value else None
+        if "/" in name:
+            line |= {f"{name}.low": value.low if value else None, f"{name}.high": value.high if value else None}
+    return line
+
+
+def _legend(printed: Printed, facts: Mapping[str, Facts]) -> tuple[str, ...]:
+    covered = sum(bool(covering(row, facts)) for row in printed.rows)
+    lines = [
+        f"Left columns as printed in {printed.source}, wrong values included; letters mark doubts. {covered} of {len(printed.rows)} rows have a recipe.",
+        "ours: axes of the recipe where we label it differently, or that the survey lacks.",
+    ]
+    scores = [name for name in printed.measured if "/" in name]
+    if scores and printed.differences:
+        lines.append(f"{', '.join(scores)}: difference from the base, paired by item, with its 95 % interval.")
+    if printed.ratios:
+        better = [words.COST_NAMES[name] for name in printed.ratios if higher_is_better(name)]
+        lines.append(
+            "times the base's: the cost divided by that of serving the base"
+            + (f"; above 1 is better for {', '.join(better)}." if better else ".")
+        )
+    return (*lines, *(f"[{letter}] {text}" for letter, text in printed.doubts.items()))

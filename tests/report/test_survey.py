@@ -1,0 +1,88 @@
+"""The survey's tables as data: whole, verbatim, and joined with recipes and records."""
+
+from __future__ import annotations
+
+import pytest
+from tests.report.conftest import make_spec
+from tests.report.synthetic import write_record
+
+from polm_bench.paths import conf_dir
+from polm_bench.report.choose import Cells
+from polm_bench.report.facts import Facts, recipe_facts
+from polm_bench.report.page import render
+from polm_bench.report.records import load
+from polm_bench.report.spec import Printed, load_spec
+from polm_bench.report.survey_page import NONE_YET, covering, survey_page
+from polm_bench.report.table import make
+
+approx = pytest.approx
+ROWS = {2: 22, 4: 30, 5: 30, 6: 31, 8: 17, 9: 29}
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_a_printed_table_has_all_its_rows_and_builds_without_records(number):
+    spec = load_spec(conf_dir(), f"survey_table{number}")
+    assert len(spec.printed.rows) == ROWS[number]
+    known = {"key", "doubts", *spec.printed.columns}
+    for row in spec.printed.rows:
+        assert set(row) <= known
+        assert set(row.get("doubts", ())) <= set(spec.printed.doubts)
+    page = make(spec, [], conf_dir()).page
+    assert {row["method"] for row in page.rows} == {row["method"] for row in spec.printed.rows}
+    for style in ("md", "csv", "json", "latex", "html"):
+        assert render(page, style)
+
+
+def test_printed_figures_stand_as_printed():
+    rows = {row["method"]: row for row in load_spec(conf_dir(), "survey_table5").printed.rows}
+    assert (rows["GPTQ"]["bits"], rows["GPTQ"]["wiki"], rows["GPTQ"]["speed"]) == ("3/16/16", 0.34, "3.24x")
+    assert rows["EasyQuant"]["c4"] == "6.30"
+    rows = {row["method"]: row for row in load_spec(conf_dir(), "survey_table2").printed.rows}
+    assert (rows["GRPO"]["policy"], rows["GRPO"]["doubts"]) == ("off", ["a"])
+    assert rows["InstructGPT"]["policy"] == "on"
+
+
+def test_only_recipes_of_a_printed_method_are_cells_of_its_table():
+    spec, facts = load_spec(conf_dir(), "survey_table2"), recipe_facts(conf_dir())
+    keys = {row.get("key") for row in spec.printed.rows}
+    assert {"base", "dpo", "simpo"} <= set(spec.recipes)
+    for name in spec.recipes[1:]:
+        assert keys & {*facts[name].survey, name}
+
+
+def test_a_row_stands_beside_what_was_measured_of_each_of_its_recipes(tmp_path):
+    for seed in (0, 1):
+        write_record(tmp_path, "dpo", seed)
+        write_record(tmp_path, "base", seed)
+    facts = {
+        name: Facts(
+            name, {"survey": [key], "axes": {"survey": {"F": "human"}, "ours": {"F": "rule", "arity": "pair"}}}, None
+        )
+        for name, key in (("dpo", "dpo"), ("dpo_two", "dpo"))
+    }
+    rows = [
+        {"method": "DPO", "key": "dpo", "F": "human"},
+        {"method": "PRO", "key": "pro", "F": "human", "doubts": ["a"]},
+    ]
+    printed = Printed(
+        2, "a survey", {"method": "method", "F": "F"}, tuple(rows), {"a": "doubtful"},
+        measured=("arithmetic/exact_match", "flops"), ratios=("served_bytes",),
+    )  # fmt: skip
+    spec = make_spec(recipes=["base", "dpo"], seeds=[0, 1], printed=printed)
+    assert covering(rows[0], facts) == ["dpo", "dpo_two"]
+    page = survey_page(spec, Cells(load(tmp_path)), facts)
+    first, second, third = page.rows
+    assert (first["recipe"], first["ours"], first["cells"]) == ("dpo", "F rule, arity pair", "2 ok")
+    assert first["arithmetic/exact_match"] > 0.1  # a difference from the base
+    assert first["arithmetic/exact_match.low"] < first["arithmetic/exact_match"] < first["arithmetic/exact_match.high"]
+    assert first["flops"] == approx(400_000 * 2.1e7 * 2)
+    assert (second["recipe"], second["cells"]) == ("dpo_two", "2 missing")
+    assert (third["recipe"], third["doubts"]) == (NONE_YET, "a")
+    assert "1 of 2 rows have a recipe" in render(page, "md")
+
+
+def test_a_data_set_stands_beside_the_configuration_that_reads_it():
+    page = make(load_spec(conf_dir(), "survey_table9"), [], conf_dir()).page
+    row = next(row for row in page.rows if row["method"] == "HH-RLHF")
+    assert (row["configuration"], row["licence"], row["read from"]) == ("hh_rlhf", "mit", "Anthropic/hh-rlhf")
+    assert "preference" in row["roles"]
