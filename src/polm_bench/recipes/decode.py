@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.data.derived import DerivedRows
-from polm_bench.decoding.method import Method
+from polm_bench.decoding.base import Decoder
+from polm_bench.decoding.contrast import Contrastive
 from polm_bench.decoding.prompting import ChainOfThought, FewShot
 from polm_bench.decoding.retrieval import Retrieve
 from polm_bench.decoding.voting import BestOfN
@@ -28,7 +29,7 @@ from polm_bench.trainers.optim import Optim
 class Decode(Recipe):
     """A method that needs nothing but the model: the SFT model of recipe `sft`, or the base."""
 
-    decoder: Method
+    decoder: Decoder
     sft_optim: Optim
     start: Literal["sft", "base"] = "sft"
 
@@ -36,7 +37,7 @@ class Decode(Recipe):
         """Base [-> SFT with the whole budget], asked in the method's way and plainly."""
         return self.graph(ctx, self.decoder)
 
-    def graph(self, ctx: Context, decoder: Method) -> Graph:
+    def graph(self, ctx: Context, decoder: Decoder) -> Graph:
         """The model with the decoder, beside the same model without."""
         if self.start == "base":
             return Graph(ctx.base, decoder=decoder)
@@ -113,3 +114,14 @@ class DecodeReward(Decode):
             seed=ctx.seed,
         )
         return Graph(start, start, dataclasses.replace(self.decoder, reward=Learned(model)))
+
+
+@dataclass(frozen=True, config=FORBID)
+class DecodeContrast(Decode):
+    """The SFT model against its base."""
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT with the whole budget; both are asked at every token."""
+        if not isinstance(self.decoder, Contrastive):
+            raise TypeError(f"{type(self.decoder).__name__} has no amateur")
+        return self.graph(ctx, dataclasses.replace(self.decoder, amateur=ctx.base))
