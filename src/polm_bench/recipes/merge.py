@@ -8,13 +8,18 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from polm_bench.data.derived import DerivedRows
 from polm_bench.data.domains import DomainRows
+from polm_bench.decoding.blender import Blender
+from polm_bench.decoding.sampling import Sampling
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.tuning import Tuning
 from polm_bench.objectives.merging import Average, MergeRule
 from polm_bench.recipes.context import Context, Graph, Recipe
 from polm_bench.stages.adamerging import LearnCoefficients
+from polm_bench.stages.blend import ComparePairs
 from polm_bench.stages.fuse import TrainFused
+from polm_bench.stages.generate import Generate
 from polm_bench.stages.merge import CombineWeights, MergeModels, Parameters, WeightStatistics
 from polm_bench.stages.sft import TrainSFT
 from polm_bench.stages.soup import GreedySoup
@@ -184,6 +189,34 @@ class Fuse(Experts):
                 seed=ctx.seed,
             )
         )
+
+
+@dataclass(frozen=True, config=FORBID)
+class Blend(Experts):
+    """All experts answer, and a ranker chooses."""
+
+    decoder: Blender
+    longest: PositiveInt  # tokens of an answer that the ranker learns from
+    answer_share: Annotated[
+        float, Field(gt=0, lt=1)
+    ]  # of what the experts leave, for writing these answers; the ranker's training gets the rest
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> one expert a domain (`sft_share` of the budget) -> their answers -> pairs -> ranker; the first expert is evaluated with the others beside it."""
+        share, data = ctx.budget.sft_share, self.rows(ctx, None)
+        first, *others = experts = self.experts(ctx, share)
+        left, how = 1 - share, Sampling(self.longest, temperature=0)
+        spend = ctx.budget.part(left * self.answer_share / len(experts))
+        answers = tuple(Generate(expert, data, how, 1, spend, ctx.seed) for expert in experts)
+        pairs = ComparePairs(answers, self.decoder.question)
+        ranker = TrainSFT(
+            init=ctx.base,
+            data=DerivedRows("sft", pairs),
+            spend=ctx.budget.part(left * (1 - self.answer_share)),
+            optim=ctx.scaled(self.optim),
+            seed=ctx.seed,
+        )
+        return Graph(first, decoder=dataclasses.replace(self.decoder, others=tuple(others), ranker=ranker))
 
 
 @dataclass(frozen=True, config=FORBID)

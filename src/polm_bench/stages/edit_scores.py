@@ -75,7 +75,8 @@ class EditScores(Stage):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Item]
     ) -> tuple[list[Item], int]:
         """Items of the fluency of each subject's continuation, and how many tokens that took."""
-        from polm_bench.decoding.sample import Sampling, sample
+        from polm_bench.decoding.sample import sample
+        from polm_bench.decoding.sampling import Sampling
         from polm_bench.objectives.editing import ngram_entropy
 
         subjects = sorted({row["subject"] for row in rows})
