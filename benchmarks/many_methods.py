@@ -22,7 +22,7 @@ class Watch:
     """Wall and processor seconds since it was made."""
 
     def __init__(self) -> None:
-        self.watch = Watch(), time.process_time()
+        self.started = time.perf_counter(), time.process_time()
 
     def __str__(self) -> str:
         wall, cpu = time.perf_counter() - self.started[0], time.process_time() - self.started[1]
