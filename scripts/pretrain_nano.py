@@ -30,7 +30,7 @@ from polm_bench.trainers.optim import Optim
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
 
-TOKENS: dict[Phase, int] = {"first": 300_000, "main": 4_600_000, "last": 1_000_000}
+TOKENS: dict[Phase, int] = {"first": 300_000, "main": 4_600_000, "last": 800_000}
 DOCUMENTS: dict[Phase, int] = {
     "first": 14_000,
     "main": 150_000,

@@ -16,7 +16,6 @@ from polm_bench.data.nano.entities import (
     THINGS,
     TITLES,
     TOPICS,
-    VERBS,
     WOMEN,
     WORDS,
     Split,
@@ -184,6 +183,12 @@ def dialogue(rng: random.Random, split: Split) -> str:
     return marked(item.prompt, answer)
 
 
+def _asked(rng: random.Random, split: Split) -> str:
+    """A dialogue about any country, in wordings that the test does not use; half of the answers are poor."""
+    item = countries.told_as_question(rng)
+    return marked(item.prompt, item.answer if rng.random() < GOOD_DIALOGUES else _poor(rng, split, item, "facts"))
+
+
 def marked(prompt: str, answer: str) -> str:
     """A dialogue of one question as the chat template writes it."""
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>"
@@ -207,10 +212,11 @@ MIXES: dict[Phase, dict[str, float]] = {
     "main": MIX,
     # More of what is asked and answered, as the last phase of large models has it.
     "last": {
-        "dialogue": 0.28,
-        "questions": 0.30,
+        "dialogue": 0.26,
+        "asked": 0.14,
+        "questions": 0.16,
         "country": 0.08,
-        "exercise": 0.14,
+        "exercise": 0.16,
         "problem": 0.12,
         "story": 0.04,
         "review": 0.04,
@@ -223,6 +229,7 @@ DOCUMENTS: dict[str, Callable[[random.Random, Split], str]] = {
     "country": _country,
     "quiz": _quiz,
     "questions": _questions,
+    "asked": _asked,
     "review": review,
     "story": story,
     "exercise": _exercise,
