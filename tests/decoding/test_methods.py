@@ -10,7 +10,7 @@ from polm_bench.data.source import Rows
 from polm_bench.decoding.asking import AskingLM, blend, cut
 from polm_bench.decoding.method import Question, Way, final, said
 from polm_bench.decoding.prompting import ChainOfThought, FewShot, LeastToMost, ZeroShotCoT, turns, worked
-from polm_bench.decoding.refining import ChainOfVerification, Critic, Refine, Reflexion, first_fault
+from polm_bench.decoding.refining import ChainOfVerification, Refine, Reflexion, ToolCritic, first_fault
 from polm_bench.decoding.retrieval import IterRetGen, RagSequence, Read, log_mean, softmax
 from polm_bench.decoding.search import build, passages
 from polm_bench.decoding.voting import (
@@ -225,8 +225,8 @@ def test_critic_goes_on_after_the_corrected_equation():
             begun
         ]
 
-    assert Critic(rounds=4).way(None).answer(Scripted(says), asks("Q")) == ["3+4=7. 7*2=14. Answer: 14"]
-    assert Critic(rounds=1).way(None).answer(Scripted(says), asks("Q")) == ["3+4=7. 7*2=15. Answer: 15"]
+    assert ToolCritic(rounds=4).way(None).answer(Scripted(says), asks("Q")) == ["3+4=7. 7*2=14. Answer: 14"]
+    assert ToolCritic(rounds=1).way(None).answer(Scripted(says), asks("Q")) == ["3+4=7. 7*2=15. Answer: 15"]
 
 
 def test_reflexion_tries_again_with_its_notes():

@@ -38,7 +38,7 @@ class Refine(Method):
 
 
 @dataclass(frozen=True, config=FORBID)
-class Critic(Method):
+class ToolCritic(Method):
     """A calculator checks each equation of an answer; from the first wrong one on the model writes anew, after the calculator's result.
 
     CRITIC (Gou et al. 2024, arXiv:2305.11738, Algorithm 1): verify with a tool, correct by what the tool says, until it finds no fault. There the
@@ -110,9 +110,9 @@ class Refining(Way):
 
 
 class Checking(Way):
-    """`Critic` at work."""
+    """`ToolCritic` at work."""
 
-    def __init__(self, method: Critic) -> None:
+    def __init__(self, method: ToolCritic) -> None:
         self.method = method
 
     def answer(self, lm: AskingLM, questions: Sequence[Question]) -> list[str]:

@@ -14,6 +14,7 @@ from polm_bench.graph import FORBID, Stage
 
 if TYPE_CHECKING:
     from polm_bench.decoding.asking import AskingLM
+    from polm_bench.decoding.dense import DenseIndex
     from polm_bench.decoding.search import Index, Passage
     from polm_bench.models.chat import Message
 
@@ -25,15 +26,15 @@ class Retrieve(Method):
     count: PositiveInt  # passages
     template: str  # with {passages} and {question}
     least: Annotated[float, Field(ge=0)]  # lowest score of a passage that is shown
-    index: Stage | None = None  # None: the recipe puts the index here
+    index: Stage | None = None  # of words or of vectors; None: the recipe puts it here
 
     def opened(self, job: Any) -> Shelf:
         """The index, ready to be searched."""
-        from polm_bench.decoding.search import Index
+        from polm_bench.decoding.search import open_index
 
         if self.index is None:
             raise TypeError(f"{type(self).__name__} was not given an index")
-        return Shelf(Index.open(job.path(self.index)), self.count, self.template, self.least)
+        return Shelf(open_index(job.path(self.index)), self.count, self.template, self.least)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -85,7 +86,7 @@ class RagSequence(Retrieve):
 class Shelf:
     """An index, and how its passages are shown."""
 
-    def __init__(self, index: Index, count: int, template: str, least: float) -> None:
+    def __init__(self, index: Index | DenseIndex, count: int, template: str, least: float) -> None:
         self.index, self.count, self.template, self.least = index, count, template, least
 
     def find(self, query: str) -> list[Passage]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-PASSAGES, INDEX = "passages.jsonl", "bm25"
+if TYPE_CHECKING:
+    from polm_bench.decoding.dense import DenseIndex
+
+PASSAGES, INDEX, VECTORS = "passages.jsonl", "bm25", "vectors.safetensors"
 
 
 class Passage(NamedTuple):
@@ -42,6 +45,15 @@ class Index:
         scores = self.index.get_scores(words)
         best = np.argsort(-scores, kind="stable")[:count]
         return [Passage(self.texts[i], float(scores[i])) for i in best if scores[i] > 0]
+
+
+def open_index(folder: Path) -> Index | DenseIndex:
+    """The index in a folder, of words or of vectors."""
+    if not (folder / VECTORS).exists():
+        return Index.open(folder)
+    from polm_bench.decoding.dense import DenseIndex
+
+    return DenseIndex.open(folder)
 
 
 def build(texts: Sequence[str], folder: Path, k1: float, b: float) -> None:

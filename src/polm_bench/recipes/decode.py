@@ -19,7 +19,7 @@ from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.reward import BradleyTerry
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.rewards.learned import Learned
-from polm_bench.stages.retrieve import AttachPassages, IndexDocuments
+from polm_bench.stages.retrieve import AttachPassages, IndexDocuments, TrainRetriever
 from polm_bench.stages.reward import TrainReward
 from polm_bench.stages.sft import TrainSFT
 from polm_bench.trainers.optim import Optim
@@ -125,3 +125,31 @@ class DecodeContrast(Decode):
         if not isinstance(self.decoder, Contrastive):
             raise TypeError(f"{type(self.decoder).__name__} has no amateur")
         return self.graph(ctx, dataclasses.replace(self.decoder, amateur=ctx.base))
+
+
+@dataclass(frozen=True, config=FORBID)
+class DecodeTrainedRetriever(Decode):
+    """Retrieve, then read, with a retriever that is trained."""
+
+    bm25: Bm25 | None = None  # finds the passages that the retriever learns from
+    retriever_optim: Optim | None = None
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT (`sft_share` of the budget); documents -> BM25 index, base -> retriever (the rest); the SFT model reads what it finds."""
+        if not isinstance(self.decoder, Retrieve) or self.bm25 is None or self.retriever_optim is None:
+            raise TypeError(
+                "a trained retriever needs a decoder that retrieves, and the numbers of bm25 and of its optimiser"
+            )
+        share = ctx.budget.sft_share
+        if not share:
+            raise BadBudget(f"recipe '{ctx.recipe}' answers with an SFT model, but budget.sft_share is 0")
+        retriever = TrainRetriever(
+            init=ctx.base,
+            data=ctx.rows("sft"),
+            index=IndexDocuments(ctx.rows("documents"), self.bm25.k1, self.bm25.b, self.bm25.words),
+            spend=ctx.budget.part(1 - share),
+            optim=ctx.scaled(self.retriever_optim),
+            seed=ctx.seed,
+        )
+        start = sft(ctx, share, self.sft_optim)
+        return Graph(start, start, dataclasses.replace(self.decoder, index=retriever))
