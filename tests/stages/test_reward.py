@@ -9,7 +9,7 @@ import pytest
 
 from polm_bench.rewards import Lexicon
 from polm_bench.rewards.judge import RewardJudge
-from polm_bench.stages.reward import calibration_error, pair_scores
+from polm_bench.stages.score_pairs import calibration_error, pair_scores
 
 
 def test_accuracy_is_told_for_each_third_of_the_margins():

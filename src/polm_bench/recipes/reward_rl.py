@@ -18,7 +18,8 @@ from polm_bench.rewards import Reward
 from polm_bench.rewards.judge import Judge
 from polm_bench.rewards.learned import Learned
 from polm_bench.stages.policy import TrainPolicy
-from polm_bench.stages.reward import LabelPairs, ScorePairs, TrainReward
+from polm_bench.stages.reward import LabelPairs, TrainReward
+from polm_bench.stages.score_pairs import ScorePairs
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.rollouts import Rollouts
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from polm_bench.errors import BadBudget, Diverged
-from polm_bench.objectives.ppo import TokenLogps
+from polm_bench.objectives.ppo import TokenLogps, kl
 from polm_bench.trainers.experience import Experience, Gatherer, Networks, Settings
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.tokens import collate, token_view
@@ -130,6 +130,8 @@ class PolicyTrainer:
         weights = settings.loss.weights(mask, settings.longest)
         even = mask / mask.sum()
         told = {"loss": 0.0} | ({"value_loss": 0.0} if settings.critic else {})
+        if experience.old is None and experience.reference is not None:
+            told["kl"] = 0.0  # nats per answer (k1), of the weights that sampled, as this is the first step on them
         size = self.job.launch.micro_batch
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
@@ -138,6 +140,7 @@ class PolicyTrainer:
             losses = {
                 "loss": (costs["loss"] * weights[start : start + size, :width]).sum(),
                 "value_loss": (costs["value_loss"] * even[start : start + size, :width]).sum(),
+                "kl": costs["kl"].sum() / len(rows),
             }
             (losses["loss"] + (settings.critic.weight if settings.critic else 0.0) * losses["value_loss"]).backward()
             for name in told:
@@ -155,7 +158,7 @@ class PolicyTrainer:
         return told | {"learning_rate": rate}
 
     def costs(self, experience: Experience, rows: list[int]) -> dict[str, Tensor]:
-        """Cost per token of the policy and of the critic (zeros without one), [N, T]."""
+        """Cost per token of the policy and of the critic, and the distance (k1) from the reference; zeros without those. All [N, T]."""
         settings, networks = self.settings, self.networks
         batch = collate([experience.asked[row] for row in rows], self.pad_id, self.job.device)
         width = batch.mask.shape[1]
@@ -181,7 +184,10 @@ class PolicyTrainer:
             if before is None or returns is None:
                 raise ValueError(f"{type(settings.advantage).__name__} gives a critic nothing to learn; take GAE")
             value_cost = settings.critic.costs(values, before, returns)
-        return {"loss": cost, "value_loss": value_cost}
+        apart = torch.zeros_like(cost)
+        if logps.reference is not None:
+            apart = kl(view.logps.detach(), logps.reference, "k1") * batch.mask
+        return {"loss": cost, "value_loss": value_cost, "kl": apart}
 
     def mixed(self) -> contextlib.AbstractContextManager[Any]:
         """bf16 products where the device has them, as in every other training here."""
