@@ -117,12 +117,16 @@ def scores(root: Path, model: Stage) -> dict[tuple[str, str], float]:
     return {(one["task"], one["metric"]): one["value"] for one in json.loads((job.out / "scores.json").read_text())}
 
 
-def test_known_facts_come_first_and_a_subject_comes_once():
-    rows = [fact("Italy"), fact("Italy", "code"), fact("Spain"), fact("Peru")]
-    known = {(json.dumps(row["prompt"]), "Rome") for row in (rows[0], rows[1], rows[3])}
-    chosen = pick(rows, known, 2, seed=0)
-    assert {row["subject"] for row in chosen} == {"Italy", "Peru"}
-    assert [row["subject"] for row in pick(rows, known, 4, seed=0)].count("Italy") == 2
+def knows(*rows: dict) -> set[tuple[str, str]]:
+    return {(json.dumps(row["prompt"]), row["old"]) for row in rows}
+
+
+def test_known_facts_come_first_half_of_them_at_most_and_a_subject_comes_once():
+    rows = [fact("Italy"), fact("Italy", "code"), fact("Spain"), fact("Peru"), fact("Cuba")]
+    chosen = pick(rows, knows(rows[0], rows[1], rows[3]), 3, seed=0)
+    assert {row["subject"] for row in chosen[:2]} == {"Italy", "Peru"}
+    assert chosen[2]["subject"] in {"Spain", "Cuba"}
+    assert [row["subject"] for row in pick(rows, set(), 5, seed=0)].count("Italy") == 2
 
 
 def test_a_neighbour_that_is_edited_or_not_known_is_left_out():
@@ -134,6 +138,15 @@ def test_a_neighbour_that_is_edited_or_not_known_is_left_out():
     assert chosen["Peru"] == []
     kept = {row["subject"]: row["neighbours"] for row in pick(rows, set(), 3, seed=0)}
     assert len(kept["Peru"]) == 1  # nothing is known: nothing better to ask
+
+
+def test_known_facts_that_are_not_edited_fill_up_the_neighbours():
+    rows = [fact("Italy"), fact("Spain"), fact("Peru"), fact("Cuba")]
+    chosen = pick(rows, knows(*rows), 2, seed=0)
+    edited = {row["subject"] for row in chosen}
+    near = [one["prompt"][0]["content"] for row in chosen for one in row["neighbours"]]
+    assert len(near) == 2
+    assert not any(subject in text for subject in edited for text in near)
 
 
 def test_a_codebook_grows_over_the_same_answer_and_shrinks_before_another():

@@ -47,7 +47,9 @@ class EditLocated(Stage):
     depths: Annotated[tuple[float, ...], Field(min_length=1)]  # of the layers, as shares of the model's layers
     search: ValueSearch
     moment_rows: PositiveInt  # rows of text for C, at most
-    moment_weight: PositiveFloat  # memit's lambda: how many times C counts against the facts
+    moment_weight: (
+        PositiveFloat  # memit's lambda, how many times C counts against the facts, for each input of the layer
+    )
     spend: Spend
     seed: int
 
@@ -89,7 +91,8 @@ class EditLocated(Stage):
                     keys = look.keys(facts[:done], layer)
                     residuals = (goals - look.states(facts[:done], layers[-1], "layer")) / left
                     weight = look.weight(layer)
-                    change = spread(keys.T, residuals.T, moments[layer], self.moment_weight)
+                    times = self.moment_weight * weight.shape[1]
+                    change = spread(keys.T, residuals.T, moments[layer], times)
                     weight += change.to(weight.dtype)
                     job.progress(len(layers) - left + 1, len(layers), "layers")
             else:

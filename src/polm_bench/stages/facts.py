@@ -27,8 +27,9 @@ class PickFacts(Stage):
     """Rows of the role `facts` to edit.
 
     An edit of what a model never knew shows nothing about overwriting, and a neighbour it never knew can't be lost. So facts that the model
-    answers rightly come first, at most one of each subject as long as there are subjects, and the neighbours are those it answers rightly and
-    that are not edited themselves. Where it knows too few, others fill up; where it knows no neighbour, all stay. The counts are in the ledger.
+    answers rightly come first (half of them at most), and neighbours are those that it answers rightly and that are not edited themselves, with
+    other facts that it knows where these are fewer than the edits. Where it knows too few facts, others fill up the edits; where it knows no
+    neighbour, all of them stay. The ledger says how many there are of each.
     """
 
     model: Stage
@@ -79,26 +80,36 @@ def _known(
 
 
 def pick(rows: list[Row], known: set[tuple[str, str]], count: int, seed: int) -> list[Row]:
-    """`count` rows to edit, known ones and new subjects first, each with the neighbours that can be lost."""
+    """`count` rows to edit, known ones and new subjects first, each with neighbours that can be lost."""
     order = list(rows)
     random.Random(f"edits {seed}").shuffle(order)
-    subjects: set[str] = set()
-    first: list[Row] = []
-    again: list[Row] = []
-    for row in sorted(order, key=lambda row: _said(row["prompt"], row["old"]) not in known):
-        (again if row["subject"] in subjects else first).append(row)
-        subjects.add(row["subject"])
-    ranked = sorted([*first, *again], key=lambda row: _said(row["prompt"], row["old"]) not in known)
-    chosen = ranked[:count]
+    chosen = _chosen(order, known, count)
     edited = {json.dumps(row["prompt"]) for row in chosen}
-    found = []
-    any_known = any(_said(near["prompt"], near["answer"]) in known for row in chosen for near in row["neighbours"])
-    for row in chosen:
-        near = [one for one in row["neighbours"] if json.dumps(one["prompt"]) not in edited]
-        if any_known:
-            near = [one for one in near if _said(one["prompt"], one["answer"]) in known]
-        found.append({**row, "neighbours": near})
-    return found
+    near = [[one for one in row["neighbours"] if json.dumps(one["prompt"]) not in edited] for row in chosen]
+    kept = [[one for one in some if _said(one["prompt"], one["answer"]) in known] for some in near]
+    named = {json.dumps(one["prompt"]) for some in kept for one in some}
+    spare = [
+        {"prompt": row["prompt"], "answer": row["old"]}
+        for row in order
+        if _said(row["prompt"], row["old"]) in known and json.dumps(row["prompt"]) not in edited | named
+    ]
+    for number, one in enumerate(spare[: max(0, count - len(named))]):
+        kept[number % len(kept)].append(one)
+    return [{**row, "neighbours": some} for row, some in zip(chosen, kept if any(kept) else near, strict=True)]
+
+
+def _chosen(order: list[Row], known: set[tuple[str, str]], count: int) -> list[Row]:
+    """Known rows before others, each subject once before any comes again; at most half of what is known, so that something known stays."""
+    subjects: set[str] = set()
+    groups: dict[tuple[bool, bool], list[Row]] = {}
+    for row in sorted(order, key=lambda row: _said(row["prompt"], row["old"]) not in known):
+        strange = _said(row["prompt"], row["old"]) not in known
+        groups.setdefault((strange, row["subject"] in subjects), []).append(row)
+        subjects.add(row["subject"])
+    familiar = [*groups.get((False, False), []), *groups.get((False, True), [])]
+    rest = [*groups.get((True, False), []), *groups.get((True, True), [])]
+    first = familiar[: min(count, (len(familiar) + 1) // 2)]
+    return [*first, *rest[: count - len(first)]]
 
 
 def read_facts(folder: Path) -> list[Row]:
