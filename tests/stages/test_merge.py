@@ -17,8 +17,11 @@ from polm_bench.objectives.merging import Average, FisherAverage, RegMean
 from polm_bench.run.job import Job, silent
 from polm_bench.run.launch import Launch
 from polm_bench.stages.adamerging import LearnCoefficients
+from polm_bench.stages.fuse import TrainFused
 from polm_bench.stages.merge import CombineWeights, MergeModels, WeightStatistics
+from polm_bench.stages.sft import TrainSFT
 from polm_bench.stages.soup import GreedySoup
+from polm_bench.trainers.optim import Optim
 
 KEY = "model.layers.0.self_attn.k_proj.weight"  # [2, 4]
 
@@ -251,6 +254,23 @@ def test_adamerging_starts_at_the_prior_and_stops_at_the_spend(tiny, tmp_path):
     assert found.allclose(fixed, atol=3 * 1e-3 * 12)  # Adam moves a coefficient by at most its rate a step
     assert not found.equal(fixed)
     assert job.curve_points[-1]["loss"] < job.curve_points[0]["loss"]
+
+
+@pytest.mark.slow
+def test_fusing_with_all_weight_on_the_labels_is_plain_fine_tuning(tiny, tmp_path):
+    from safetensors.torch import load_file
+
+    spend, optim = Spend("steps", 3, 4, 64), Optim(lr=1e-2)
+    fused = TrainFused(Named("base"), (Named("one"), Named("two")), Counting("sft"), spend, optim, 1.0, 0)
+    plain = TrainSFT(Named("base"), Counting("sft"), spend, optim, 0)
+    ours, theirs = (
+        load_file(run(stage, tmp_path / type(stage).__name__, tiny).out / "model.safetensors")
+        for stage in (fused, plain)
+    )
+    assert all(ours[name].allclose(theirs[name], atol=1e-6) for name in theirs)
+    taught = TrainFused(Named("base"), (Named("one"), Named("two")), Counting("sft"), spend, optim, 0.5, 0)
+    other = load_file(run(taught, tmp_path / "taught", tiny).out / "model.safetensors")
+    assert any(not other[name].allclose(theirs[name], atol=1e-6) for name in theirs)
 
 
 def test_domains_are_taken_in_the_alphabets_order_without_their_column():
