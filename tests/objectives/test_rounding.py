@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polm_bench.objectives.rounding import awq_clipped, awq_scale, compensated, error, grid, inverse_factor, rounded
+from polm_bench.objectives.rounding import (
+    awq_clipped,
+    awq_scale,
+    balance,
+    compensated,
+    divisors,
+    error,
+    grid,
+    inverse_factor,
+    orthogonal,
+    rounded,
+    sensitivity,
+    turned,
+)
 
 
 @pytest.fixture
@@ -52,33 +65,66 @@ def test_clipping_is_never_worse_than_none_within_a_group(problem):
 def test_uncorrelated_inputs_need_no_compensation():
     weight = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).double()
     given = grid(weight, 3, 8)
-    found = given.values(compensated(weight, inverse_factor(torch.eye(8).double(), 0.01), given))
+    found = given.values(compensated(weight, inverse_factor(torch.eye(8).double(), 0.01), given).codes)
     assert found.allclose(rounded(weight, 3, 8))
 
 
 def test_compensation_beats_rounding(problem):
     weight, gram, _ = problem
     given = grid(weight, 2, 16)
-    found = given.values(compensated(weight, inverse_factor(gram, 0.01), given))
+    found = given.values(compensated(weight, inverse_factor(gram, 0.01), given).codes)
     assert error(found - weight, gram) < error(rounded(weight, 2, 16) - weight, gram)
 
 
 def test_the_second_column_takes_up_what_the_first_lost():
-    """Two columns by hand: with H = [[2, 1], [1, 2]] the update of w_2 is the lost amount times H_12 / H_22 = 1 / 2 (GPTQ, Eq. 2)."""
+    """By hand (GPTQ, Eq. 2): with H = [[2, 1], [1, 2]] the second weight moves by what the first lost times H_12 / H_22 = 1 / 2."""
     gram = torch.tensor([[1.0, 0.5], [0.5, 1.0]]).double()
-    weight = torch.tensor(
-        [
-            [
-                0.4,
-                0.3,
-            ]
-        ]
-    ).double()
     given = grid(torch.tensor([[0.0, 3.0]]).double(), 2, 2)  # values 0, 1, 2, 3
-    codes = compensated(weight, inverse_factor(gram, 0.0), given)
-    assert codes.tolist() == [
-        [0.0, 1.0]
-    ]  # 0.4 is lost, 0.3 becomes 0.3 + 0.4 / 2 = 0.5 ... rounded with what floating point leaves
+    found = compensated(torch.tensor([[0.4, 0.35]]).double(), inverse_factor(gram, 0.0), given)
+    assert found.codes.tolist() == [[0.0, 1.0]]  # 0.4 is lost, so 0.35 becomes 0.55; alone it would be 0
+    assert found.weight[0, 1].item() == pytest.approx(0.55)
+
+
+def test_a_column_that_is_not_rounded_takes_up_the_loss_of_all_others(problem):
+    weight, gram, _ = problem
+    given = grid(weight, 2, 16)
+    found = compensated(weight, inverse_factor(gram, 0.0), given, rounds=15)
+    whole = given.values(found.codes)
+    whole[:, 15] = found.weight[:, 15]
+    left = whole[:, :15] - weight[:, :15]
+    best = weight[:, 15] - left @ gram[:15, 15] / gram[15, 15]  # least squares in the last column alone
+    assert found.weight[:, 15].allclose(best)
+
+
+def test_random_turns_are_orthogonal_and_undone_by_their_transpose(problem):
+    weight, _, _ = problem
+    generator = torch.Generator().manual_seed(0)
+    first, second = orthogonal(2, generator), orthogonal(4, generator)
+    assert (first @ first.T).allclose(torch.eye(2).double())
+    there = turned(weight, first, second)
+    assert there.allclose(torch.kron(first, second) @ weight)
+    assert turned(there, first.T, second.T).allclose(weight)
+    assert divisors(640) == (20, 32)
+
+
+def test_turning_spreads_an_outlier():
+    weight = torch.zeros(16, 16).double()
+    weight[3, 5] = 1.0
+    generator = torch.Generator().manual_seed(0)
+    spread = turned(weight, *(orthogonal(4, generator) for _ in range(2)))
+    assert spread.abs().max() < 0.9
+    assert spread.norm().item() == pytest.approx(1.0)
+
+
+def test_a_balanced_column_weighs_as_much_in_the_weight_as_in_the_input(problem):
+    weight, gram, _ = problem
+    scale = balance(weight, gram)
+    assert (weight * scale).pow(2).sum(0).allclose(gram.diagonal() / scale**2)
+
+
+def test_the_column_with_the_loudest_input_is_the_most_sensitive(problem):
+    weight, gram, _ = problem
+    assert sensitivity(weight, rounded(weight, 3, 16), gram).argmax() == 3
 
 
 @pytest.mark.slow
@@ -100,5 +146,5 @@ def test_it_is_what_llmcompressor_computes(problem):
         how,
     )
     assert not fallback.any()
-    ours = given.values(compensated(weight, inverse_factor(gram, 0.01), given))
+    ours = given.values(compensated(weight, inverse_factor(gram, 0.01), given).codes)
     assert theirs[0].double().allclose(ours, atol=1e-5)

@@ -53,8 +53,9 @@ def _kinds() -> list[type[Structure]]:
     """Every structure there is; each lives in a module of its own."""
     from polm_bench.models.bottleneck import Bottleneck, Hypercomplex, ScaleShift
     from polm_bench.models.codebook import Codebook
+    from polm_bench.models.coded import Coded
     from polm_bench.models.lowrank import LowRank
     from polm_bench.models.narrow import Narrow
     from polm_bench.models.packed import Sparse
 
-    return [Bottleneck, Codebook, Hypercomplex, LowRank, Narrow, ScaleShift, Sparse]
+    return [Bottleneck, Codebook, Coded, Hypercomplex, LowRank, Narrow, ScaleShift, Sparse]

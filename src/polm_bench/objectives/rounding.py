@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 class Grid(NamedTuple):
@@ -101,23 +101,65 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
     return torch.linalg.cholesky(inverse, upper=True)
 
 
-def compensated(weight: Tensor, factor: Tensor, given: Grid, kept: Tensor | None = None) -> Tensor:
-    """Codes [M, N]: columns are rounded in turn, and what a column's rounding costs the output is taken up by the columns after it.
+class Compensated(NamedTuple):
+    """What rounding column by column leaves."""
+
+    codes: Tensor
+    """[M, N]; 0 in columns that were not rounded."""
+    weight: Tensor
+    """[M, N] as each column was before it was rounded; what a column that was not rounded is in the end."""
+
+
+def compensated(weight: Tensor, factor: Tensor, given: Grid, rounds: int | None = None) -> Compensated:
+    """The first `rounds` columns are rounded in turn, and what a column's rounding costs the output is taken up by the columns after it.
 
     GPTQ (Frantar et al. 2022, arXiv:2210.17323), Eqs. 2-3 and Algorithm 1, without its blocks, which change the speed and not the result. QuIP (Chee et
-    al. 2023, arXiv:2307.13304), Theorem 6: its LDLQ is the same procedure. Columns in `kept` [N] (True) are left as they are; their codes mean nothing.
+    al. 2023, arXiv:2307.13304), Theorem 6: its LDLQ is the same procedure.
     """
     import torch
 
     left = weight.double().clone()
     codes = torch.zeros_like(left)
     group = left.shape[1] // given.scale.shape[1]
-    for column in range(left.shape[1]):
-        if kept is not None and kept[column]:
-            continue
+    for column in range(left.shape[1] if rounds is None else rounds):
         scale, zero = given.scale[:, column // group], given.zero[:, column // group]
         code = (left[:, column] / scale + zero).round().clamp(0, 2**given.bits - 1)
         codes[:, column] = code
         lost = (left[:, column] - (code - zero) * scale) / factor[column, column]
-        left[:, column:] -= lost[:, None] * factor[column, column:]
-    return codes
+        left[:, column + 1 :] -= lost[:, None] * factor[column, column + 1 :]
+    return Compensated(codes, left)
+
+
+def orthogonal(size: int, generator: Generator) -> Tensor:
+    """A random orthogonal matrix [size, size], uniformly distributed; double precision."""
+    import torch
+
+    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.double))
+    return q * r.diagonal().sign()
+
+
+def divisors(size: int) -> tuple[int, int]:
+    """Two factors of `size`, as near to each other as can be."""
+    first = next(n for n in range(int(size**0.5), 0, -1) if size % n == 0)
+    return first, size // first
+
+
+def turned(matrix: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """(first kron second) @ matrix, for matrix [P Q, N], first [P, P], second [Q, Q], without the big product."""
+    import torch
+
+    parts = matrix.reshape(len(first), len(second), -1)
+    return torch.einsum("ap,bq,pqn->abn", first, second, parts).reshape(matrix.shape)
+
+
+def balance(weight: Tensor, gram: Tensor) -> Tensor:
+    """QuIP's rescaling [N], Algorithm 1: (diag(H) / diag(W^T W))^(1/4), by which columns of W are multiplied before they are rounded."""
+    return (gram.diagonal() / weight.double().pow(2).sum(0).clamp(min=1e-12)).clamp(min=1e-12) ** 0.25
+
+
+def sensitivity(weight: Tensor, rounded: Tensor, gram: Tensor) -> Tensor:
+    """What rounding a column costs the output [N].
+
+    OWQ (Lee et al. 2023, arXiv:2306.02272), Section 3: lambda_j ||dW_:j||^2, with lambda_j on the diagonal of the Hessian 2 X X^T.
+    """
+    return 2 * gram.diagonal() * (weight - rounded).double().pow(2).sum(0)

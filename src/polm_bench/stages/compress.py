@@ -71,7 +71,7 @@ class CompressModel(Stage):
         )
 
     def _rows(self, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor | None:
-        """Tokens [N, T] of the calibration text: rows of joined documents, drawn by the seed. Raises BadData where the text is too short."""
+        """Tokens [N, T] of the calibration text: documents in an order drawn by the seed, joined and cut. Raises BadData where the text is too short."""
         import torch
 
         from polm_bench.stages.sft import packed_rows
@@ -80,10 +80,14 @@ class CompressModel(Stage):
         if wanted is None or self.data is None:
             return None
         texts = [row["text"] for row in self.data.load("train")]
-        whole = [row["input_ids"] for row in packed_rows(tokenizer, texts, wanted.length)]
+        random.Random(self.seed).shuffle(texts)
+        whole: list[list[int]] = []
+        used = 0
+        while len(whole) < wanted.samples and used < len(texts):  # no more of a large corpus is read than it takes
+            used = 2 * used or wanted.samples
+            whole = [row["input_ids"] for row in packed_rows(tokenizer, texts[:used], wanted.length)]
         if not whole:
             raise BadData(
                 f"the role 'corpus' has less than the {wanted.length} tokens of one calibration sequence; give more text or a smaller length"
             )
-        chosen = random.Random(self.seed).sample(whole, min(wanted.samples, len(whole)))
-        return torch.tensor(chosen)
+        return torch.tensor(whole[: wanted.samples])

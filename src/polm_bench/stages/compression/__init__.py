@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polm_bench.stages.compression.base import Calibration, Compressed, Compression
 from polm_bench.stages.compression.bits import LoadInBits
+from polm_bench.stages.compression.columns import IncoherentRounding, OutlierAwareRounding
 from polm_bench.stages.compression.factor import FactorWeights
 from polm_bench.stages.compression.narrower import FluctuationPruning, TaylorPruning
 from polm_bench.stages.compression.oneshot import PruneOneShot, QuantizeOneShot, ScaledRounding
@@ -15,7 +16,9 @@ __all__ = [
     "Compression",
     "FactorWeights",
     "FluctuationPruning",
+    "IncoherentRounding",
     "LoadInBits",
+    "OutlierAwareRounding",
     "PruneOneShot",
     "PruneWeights",
     "QuantizeOneShot",
