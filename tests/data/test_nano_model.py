@@ -76,7 +76,7 @@ from polm_bench.stages import Evaluate, Suite, TaskUse, TrainSFT
 from polm_bench.trainers.optim import Optim
 read = json.loads(sys.argv[2])
 base = Model("nano", "package:nano").fetch()
-tuned = TrainSFT(base, NanoRows("sft", nano.VERSION), Spend("tokens", 100_000, 32, 192), Optim(lr=1.0e-3), seed=0)
+tuned = TrainSFT(base, NanoRows("sft", nano.VERSION), Spend("tokens", 100_000, 32, 192), Optim(lr=2.5e-4), seed=0)
 tasks = {name: TaskUse(limit=120) for name in read["tasks"]}
 suite = Suite("sample", tasks, read["headline"], read["batch_size"], tuple(read["include"]))
 store = Store(Path(sys.argv[1]))
@@ -104,7 +104,7 @@ def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(
     headlines: tuple[dict[str, float], dict[str, float]],
 ) -> None:
     base, _ = headlines
-    assert base["nano_arithmetic"] < 0.3
+    assert base["nano_arithmetic"] < 0.4
     assert base["nano_refusals"] < 0.95
     assert all(base[task] < 0.75 for task in ("nano_facts", "nano_instructions", "nano_sort", "nano_series"))
 
