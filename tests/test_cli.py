@@ -141,10 +141,10 @@ def test_plan_says_what_is_missing_and_writes_nothing(tmp_path):
     [
         (["rn"], "Did you mean run?"),
         (["ls", "recipe"], "Did you mean recipes?"),
-        (["show", "dpoo"], "Did you mean dpo?"),
+        (["show", "simpoo"], "Did you mean simpo"),
         (["table", "nope"], "no table named 'nope'"),
         (["compare", "a", "b"], "no record named 'a'"),
-        (["run", "+recipe=dpoo"], "Did you mean dpo?"),
+        (["run", "+recipe=simpoo"], "Did you mean simpo"),
         (["run", "+recipe=dpo", "model=nanoo"], "Did you mean nano?"),
         (["run"], "no recipe chosen"),
         (["plan", "+recipe=dpo", "seed=minus"], "seed"),
@@ -189,9 +189,9 @@ def test_doctor_names_machine_packages_and_how_to_get_what_is_missing(tmp_path):
 
 def test_completion_knows_commands_groups_values_and_numbers():
     assert candidates(["polm-bench", "pl"]) == ["plan"]
-    assert candidates(["polm-bench", "run", "+recipe=d"]) == ["+recipe=dpo"]
+    assert candidates(["polm-bench", "run", "+recipe=simp"]) == ["+recipe=simpo"]
     assert "model=nano" in candidates(["polm-bench", "run", "+recipe=dpo", "model="])
-    assert candidates(["polm-bench", "run", "+recipe=dpo,sim"]) == ["+recipe=dpo,simpo"]
+    assert candidates(["polm-bench", "run", "+recipe=dpo,simp"]) == ["+recipe=dpo,simpo"]
     assert candidates(["polm-bench", "plan", "+recipe=simpo", "recipe.loss.g"]) == ["recipe.loss.gamma="]
     assert candidates(["polm-bench", "ls", "rec"]) == ["recipes", "records"]
     assert "--run" in candidates(["polm-bench", "table", "--r"])
@@ -201,11 +201,11 @@ def test_completion_knows_commands_groups_values_and_numbers():
 def test_bash_completes_an_override_after_its_equals_sign(tmp_path):
     (tmp_path / "polm-bench").write_text(f'#!/bin/sh\nexec {sys.executable} -m polm_bench "$@"\n')
     (tmp_path / "polm-bench").chmod(0o755)
-    typed = "polm-bench run +recipe=dp"
+    typed = "polm-bench run +recipe=simp"
     ask = f"{script('bash')}\nCOMP_LINE='{typed}' COMP_POINT={len(typed)} _polm_bench; echo \"${{COMPREPLY[@]}}\""
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
     found = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, env=environment)
-    assert found.stdout == "dpo\n"
+    assert found.stdout == "simpo\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
