@@ -90,7 +90,9 @@ class Shelf:
         self.index, self.count, self.template, self.least = index, count, template, least
 
     def find(self, query: str) -> list[Passage]:
-        """Passages that score enough, the best first."""
+        """Passages that score enough, the best first; none for an empty query, as when plain text is scored."""
+        if not query.strip():
+            return []
         return [passage for passage in self.index.search(query, self.count) if passage.score >= self.least]
 
     def shown(self, chat: list[Message], found: Sequence[Passage]) -> list[Message]:
