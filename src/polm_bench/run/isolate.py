@@ -25,6 +25,7 @@ from polm_bench.run.launch import Launch
 from polm_bench.run.store import write_json
 
 POLL_SECONDS = 0.2
+STDERR = 2  # the file descriptor: stdout is for results
 GRACE_SECONDS = 10.0  # for a worker that was asked to end
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OOM_COUNTER = Path("/sys/fs/cgroup/memory.events")
@@ -87,7 +88,7 @@ def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
 def _worker(job_file: Path, job: Job) -> Iterator[subprocess.Popen[bytes]]:
     """The worker's process. One Ctrl-C is passed on to it, a second one ends it."""
     command = [sys.executable, "-m", "polm_bench", "__stage", str(job_file)]
-    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)  # Ctrl-C comes to it through us
+    process = subprocess.Popen(command, stdout=STDERR, start_new_session=True)  # Ctrl-C comes to it through us
     job.stoppable = True  # the worker knows whether there is a checkpoint to write
     try:
         yield process
