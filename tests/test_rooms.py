@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "objectives": {"graph"},
     "rewards": CORE | {"models", "data", "probes"},
     "stats": set(),
-    "models": CORE,
+    "models": CORE | {"objectives"},  # some layers are what an objective says (codes of few bits)
     "data": CORE | {"models"},
     "probes": CORE,
     "trainers": CORE | PURE | {"models", "data", "probes", "decoding"},
