@@ -270,6 +270,13 @@ def test_the_best_passage_stands_next_to_the_question(job):
     assert len(text.split(".")) == 3  # another passage stands before it
 
 
+def test_passages_that_fit_less_come_along_with_one_that_fits(job):
+    least = Read(count=1, template="", least=0.0, index=Documents()).opened(job).find("capital of Peru")[0].score
+    method = Read(count=3, template="{passages}", least=least, index=Documents())
+    assert len(method.opened(job).find("capital of Peru")) == 3
+    assert method.opened(job).find("capital") == []
+
+
 def test_the_draft_finds_the_next_passage(job):
     lm = Scripted(lambda turns_, begun: "Ecuador, Quito" if "potatoes" in turns_[-1] else turns_[-1])
     method = IterRetGen(count=1, template="{passages}", least=0.1, index=Documents(), rounds=2)

@@ -25,7 +25,7 @@ class Retrieve(Method):
 
     count: PositiveInt  # passages
     template: str  # with {passages} and {question}
-    least: Annotated[float, Field(ge=0)]  # lowest score of a passage that is shown
+    least: Annotated[float, Field(ge=0)]  # score that the best passage must reach
     index: Stage | None = None  # of words or of vectors; None: the recipe puts it here
 
     def opened(self, job: Any) -> Shelf:
@@ -90,10 +90,9 @@ class Shelf:
         self.index, self.count, self.template, self.least = index, count, template, least
 
     def find(self, query: str) -> list[Passage]:
-        """Passages that score enough, the best first; none for an empty query, as when plain text is scored."""
-        if not query.strip():
-            return []
-        return [passage for passage in self.index.search(query, self.count) if passage.score >= self.least]
+        """The best passages, the best first; none where even the best scores too little, or for an empty query, as when plain text is scored."""
+        found = self.index.search(query, self.count) if query.strip() else []
+        return found if found and found[0].score >= self.least else []
 
     def shown(self, chat: list[Message], found: Sequence[Passage]) -> list[Message]:
         """The dialogue with passages before its last turn's question, the best one next to it; as it is without any."""
