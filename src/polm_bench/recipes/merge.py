@@ -234,6 +234,7 @@ class Soup(Recipe):
     optim: Optim
     ingredients: Annotated[tuple[Ingredient, ...], Field(min_length=2)]
     greedy_rows: int = Field(default=0, ge=0)  # held-out rows by which ingredients are chosen; 0 takes all ingredients
+    method: str | None = None  # of mergekit, without numbers; None: the mean
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT with each ingredient's numbers, an equal share of the budget each -> averaged. The start is the first ingredient alone."""
@@ -248,6 +249,9 @@ class Soup(Recipe):
             )
             for one in self.ingredients
         )
+        if self.method is not None:
+            merged = MergeModels(base=ctx.base, models=runs, method=self.method, each={}, whole={}, seed=ctx.seed)
+            return Graph(merged, start=runs[0])
         if not self.greedy_rows:
             return Graph(CombineWeights(ctx.base, runs, Average()), start=runs[0])
         length = ctx.budget.max_length
