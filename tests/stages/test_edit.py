@@ -129,22 +129,20 @@ def test_known_facts_come_first_half_of_them_at_most_and_a_subject_comes_once():
     assert [row["subject"] for row in pick(rows, set(), 5, seed=0)].count("Italy") == 2
 
 
-def test_a_neighbour_that_is_edited_or_not_known_is_left_out():
+def test_a_neighbour_that_is_edited_is_left_out_and_one_that_is_known_is_marked():
     rows = [fact("Italy", near="Spain"), fact("Spain"), fact("Peru", near="Cuba")]
     known = {(json.dumps(asked("What is the capital of Chad?")), "Lima")}
     chosen = {row["subject"]: row["neighbours"] for row in pick(rows, known, 3, seed=0)}
     assert chosen["Italy"] == []
-    assert len(chosen["Spain"]) == 1
-    assert chosen["Peru"] == []
-    kept = {row["subject"]: row["neighbours"] for row in pick(rows, set(), 3, seed=0)}
-    assert len(kept["Peru"]) == 1  # nothing is known: nothing better to ask
+    assert [one["known"] for one in chosen["Spain"]] == [True]
+    assert [one["known"] for one in chosen["Peru"]] == [False]
 
 
-def test_known_facts_that_are_not_edited_fill_up_the_neighbours():
+def test_known_facts_that_are_not_edited_become_neighbours():
     rows = [fact("Italy"), fact("Spain"), fact("Peru"), fact("Cuba")]
     chosen = pick(rows, knows(*rows), 2, seed=0)
     edited = {row["subject"] for row in chosen}
-    near = [one["prompt"][0]["content"] for row in chosen for one in row["neighbours"]]
+    near = [one["prompt"][0]["content"] for row in chosen for one in row["neighbours"] if one["known"]]
     assert len(near) == 2
     assert not any(subject in text for subject in edited for text in near)
 
@@ -264,4 +262,8 @@ def test_scores_say_how_many_items_they_have_and_agree_with_them(world):
         assert one["n"] == len(values)
         assert one["value"] == pytest.approx(sum(values) / len(values))
     assert {one["n"] for one in found if one["task"] == "edit_locality"} == {2}  # two edits share a neighbour
+    kept = [
+        near["prompt"] for row in json.loads((world / PICKED.key / FACTS).read_text()) for near in row["neighbours"]
+    ]
+    assert len(kept) == 3
     assert len(json.loads((world / PICKED.key / FACTS).read_text())) == 3

@@ -115,7 +115,8 @@ class EditByTraining(Stage):
             if mean < self.enough or purse.empty():
                 break
         purse.settle(job, sum(weight.numel() for weight in edited), model.num_parameters())
-        job.ledger.note(largest_change=max(float((a - b).abs().max()) for a, b in zip(edited, before, strict=True)))
+        moved = [(a.detach() - b).abs().max().item() for a, b in zip(edited, before, strict=True)]
+        job.ledger.note(largest_change=max(moved))
         finish(job, model.eval(), folder)
 
     def _step(

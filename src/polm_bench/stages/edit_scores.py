@@ -35,8 +35,9 @@ Item = dict[str, Any]
 class EditScores(Stage):
     """Efficacy on the edited questions, generality on their paraphrases, locality on neighbours, fluency of free text about the subjects.
 
-    Meng et al. 2022, ROME (arXiv:2202.05262), Section 3.4. `exact_match`: the greedy answer is the wanted one (the new answer, for locality the
-    neighbour's old one). `preferred`: the wanted answer has more probability than the other one, ROME's ES, PS and NS; per token as there.
+    Meng et al. 2022, ROME (arXiv:2202.05262), Section 3.4. `exact_match`: the greedy answer is the wanted one: the new answer, for locality what the
+    start says. `known`: the same over those neighbours where the start is right. `preferred`: the wanted answer has more probability than the
+    other one, ROME's ES, PS and NS; per token as there.
     Fluency: entropy of pairs and triples of words in a sampled continuation of the subject's name. All four: more is better.
     """
 
@@ -100,7 +101,7 @@ def _asked(rows: Sequence[Item]) -> Iterator[Item]:
             key = json.dumps(near["prompt"])
             if key not in seen:  # edits may share a neighbour; it counts once
                 seen.add(key)
-                told = {"right": near["answer"], "other": row["new"], "cluster": key}
+                told = {"right": near["answer"], "other": row["new"], "cluster": key, "known": near["known"]}
                 yield {"task": "edit_locality", "prompt": near["prompt"], **told}
 
 
@@ -119,6 +120,8 @@ def _items(one: Item, right: Any, other: Any) -> Iterator[Item]:
     text = one["prompt"][-1]["content"]
     output = json.dumps([round(right.logp, 3), round(other.logp, 3)])
     yield _item(one["task"], text, one["cluster"], text, "exact_match", float(right.exact), output)
+    if one.get("known"):
+        yield _item(one["task"], text, one["cluster"], text, "known", float(right.exact), output)
     if one["right"] != one["other"]:  # a neighbour may have the very value that an edit gives to its fact
         yield _item(one["task"], text, one["cluster"], text, "preferred", float(right.logp > other.logp), output)
 

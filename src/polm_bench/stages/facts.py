@@ -24,12 +24,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, config=FORBID)
 class PickFacts(Stage):
-    """Rows of the role `facts` to edit.
+    """Rows of the role `facts` to edit, with what the model says before about their neighbours.
 
-    An edit of what a model never knew shows nothing about overwriting, and a neighbour it never knew can't be lost. So facts that the model
-    answers rightly come first (half of them at most), and neighbours are those that it answers rightly and that are not edited themselves, with
-    other facts that it knows where these are fewer than the edits. Where it knows too few facts, others fill up the edits; where it knows no
-    neighbour, all of them stay. The ledger says how many there are of each.
+    Facts that the model answers rightly come first (half of them at most, so that something known stays): an edit of what it never knew shows
+    nothing about overwriting. Others fill up. Neighbours are those that are not edited themselves, and facts that it knows where it knows fewer of
+    them than there are edits; their answer is what the model says, right or wrong, as in EasyEdit's locality, and `known` says whether it is right.
+    The ledger has the number of each.
     """
 
     model: Stage
@@ -49,12 +49,16 @@ class PickFacts(Stage):
             asked |= {_said(near["prompt"], near["answer"]): near["prompt"] for near in row["neighbours"]}
         known, lengths = _known(model, tokenizer, asked, job.launch.micro_batch)
         picked = pick(rows, known, self.count, self.seed)
+        near = [neighbour for row in picked for neighbour in row["neighbours"]]
+        generated = _answered(model, tokenizer, near)
         (job.out / FACTS).write_text(json.dumps(picked, indent=1))
         flops = count_flops(model)
         job.ledger.add(
-            tokens_scored=sum(lengths), flops=sum(map(flops.score, lengths)), device_seconds=time.monotonic() - started
+            tokens_scored=sum(lengths),
+            tokens_generated=sum(generated),
+            flops=sum(map(flops.score, lengths)) + flops.score(1) * sum(generated),
+            device_seconds=time.monotonic() - started,
         )
-        near = [neighbour for row in picked for neighbour in row["neighbours"]]
         job.ledger.note(
             flops_method=METHOD,
             edits=len(picked),
@@ -62,8 +66,28 @@ class PickFacts(Stage):
             facts_known=sum(_said(row["prompt"], row["old"]) in known for row in rows),
             facts=len(rows),
             neighbours=len(near),
-            neighbours_known=sum(_said(one["prompt"], one["answer"]) in known for one in near),
+            neighbours_known=sum(one["known"] for one in near),
         )
+
+
+ANSWER_TOKENS = 16
+"""Tokens of the model's own answer to a neighbour; an answer that is longer is none to hold it to."""
+
+
+def _answered(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, near: list[Row]) -> list[int]:
+    """Put the model's own answer into each neighbour where it comes to an end; tokens of each answer."""
+    from polm_bench.decoding.sample import sample
+    from polm_bench.decoding.sampling import Sampling
+    from polm_bench.models.chat import encode_prompts
+
+    if not near:
+        return []
+    prompts = encode_prompts(tokenizer, [one["prompt"] for one in near])
+    answers = sample(model, tokenizer, prompts, Sampling(ANSWER_TOKENS, temperature=0))
+    for one, (answer,) in zip(near, answers, strict=True):
+        if answer.ended and answer.text.strip():
+            one["answer"] = answer.text
+    return [len(answer.ids) for (answer,) in answers]
 
 
 def _said(prompt: list[dict[str, str]], answer: str) -> tuple[str, str]:
@@ -85,17 +109,24 @@ def pick(rows: list[Row], known: set[tuple[str, str]], count: int, seed: int) ->
     random.Random(f"edits {seed}").shuffle(order)
     chosen = _chosen(order, known, count)
     edited = {json.dumps(row["prompt"]) for row in chosen}
-    near = [[one for one in row["neighbours"] if json.dumps(one["prompt"]) not in edited] for row in chosen]
-    kept = [[one for one in some if _said(one["prompt"], one["answer"]) in known] for some in near]
-    named = {json.dumps(one["prompt"]) for some in kept for one in some}
+    found, named = [], set()
+    for row in chosen:
+        near = [
+            {**one, "known": _said(one["prompt"], one["answer"]) in known}
+            for one in row["neighbours"]
+            if json.dumps(one["prompt"]) not in edited
+        ]
+        named |= {json.dumps(one["prompt"]) for one in near}
+        found.append({**row, "neighbours": near})
     spare = [
-        {"prompt": row["prompt"], "answer": row["old"]}
+        {"prompt": row["prompt"], "answer": row["old"], "known": True}
         for row in order
         if _said(row["prompt"], row["old"]) in known and json.dumps(row["prompt"]) not in edited | named
     ]
-    for number, one in enumerate(spare[: max(0, count - len(named))]):
-        kept[number % len(kept)].append(one)
-    return [{**row, "neighbours": some} for row, some in zip(chosen, kept if any(kept) else near, strict=True)]
+    missing = count - sum(one["known"] for row in found for one in row["neighbours"])
+    for number, one in enumerate(spare[: max(0, missing)]):
+        found[number % len(found)]["neighbours"].append(one)
+    return found
 
 
 def _chosen(order: list[Row], known: set[tuple[str, str]], count: int) -> list[Row]:
