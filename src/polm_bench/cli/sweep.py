@@ -1,4 +1,4 @@
-"""All cells of a table in one process: what is done is looked up, what fails is a row, and how long it may still take is told."""
+"""All cells of a table: what is done is looked up, what fails is a row, and how long it may still take is told."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from polm_bench.errors import PolmError, StoreError
 from polm_bench.paths import home
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from polm_bench.config import Plan
     from polm_bench.graph import Stage
+    from polm_bench.run.execute import Reporter
 
 
 class Swept(NamedTuple):
@@ -24,39 +27,26 @@ class Swept(NamedTuple):
     mistakes: list[str]  # cells that could not be planned or started, and why
 
 
-def sweep(cells: Sequence[Sequence[str]]) -> Swept:
-    """Run the cells that the store lacks, in turn.
+def sweep(cells: Sequence[Sequence[str]], jobs: int = 1) -> Swept:
+    """Run the cells that the store lacks: in turn, or `jobs` at a time in processes of their own that divide the cores.
 
     A cell that ends badly has a record that says so, and is tried again the next time; one that can't be started is told at the end.
     Raises PolmError when none can be planned, and StoreError when the store can't be written.
     """
-    from polm_bench.run.cell import finished, run_cell
-    from polm_bench.run.progress import reporter
-    from polm_bench.run.track import track
+    from polm_bench.run.cell import finished
 
     place = home()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars run into ours; read when they are imported
     plans, mistakes = _planned(cells)
-    work = Work([plan for plan in plans if not finished(plan, place)], place)
-    made: list[Path] = []
-    for plan in plans:
-        if path := finished(plan, place):
-            made.append(path)
-            continue
-        work.say(plan)
-        shown = reporter()
-        try:
-            path = run_cell(plan, place, shown)
-        except StoreError:
-            raise
-        except PolmError as mistake:
-            mistakes.append(f"{' '.join(plan.overrides)}: {mistake}")
-            continue
-        finally:
-            shown.close()
-        if plan.track == "mlflow":
-            track(path, place)
-        made.append(path)
+    missing = [plan for plan in plans if not finished(plan, place)]
+    work = Work(missing, place, jobs)
+    results = _beside(missing, work, place, jobs) if jobs > 1 else _in_turn(missing, work, place)
+    made = [path for plan in plans if plan not in missing and (path := finished(plan, place))]
+    for plan, result in zip(missing, results, strict=True):
+        if isinstance(result, Path):
+            made.append(result)
+        else:
+            mistakes.append(f"{' '.join(plan.overrides)}: {result}")
     asked = [stage.key for plan in plans for stage in plan.stages()]
     tell(
         f"{len(cells)} cells: {len(made)} have records, {len(mistakes)} could not be started. They ask for {len(asked)} stages, "
@@ -67,14 +57,82 @@ def sweep(cells: Sequence[Sequence[str]]) -> Swept:
     return Swept(made, mistakes)
 
 
+def _in_turn(plans: Sequence[Plan], work: Work, place: Path) -> list[Path | str]:
+    """The record of each cell, or why it was not started."""
+    from polm_bench.run.progress import reporter
+
+    results: list[Path | str] = []
+    for plan in plans:
+        work.say(plan)
+        shown = reporter()
+        try:
+            results.append(_perform(plan, place, shown))
+        except StoreError:
+            raise
+        except PolmError as mistake:
+            results.append(str(mistake))
+        finally:
+            shown.close()
+    return results
+
+
+def _beside(plans: Sequence[Plan], work: Work, place: Path, jobs: int) -> list[Path | str]:
+    """The same by `jobs` processes, each of which keeps its imports from cell to cell; the store's locks keep shared stages single."""
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    waiting = list(enumerate(plans))
+    running: dict[Future[Path | str], int] = {}
+    results: dict[int, Path | str] = {}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                number, plan = waiting.pop(0)
+                work.say(plan)
+                running[pool.submit(_work, list(plan.overrides), place)] = number
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    results[running.pop(done)] = done.result()
+                except BrokenProcessPool as broken:
+                    raise PolmError(
+                        "a worker process died, perhaps killed for its memory. What is finished is kept; run again, with fewer --jobs."
+                    ) from broken
+    return [results[number] for number in range(len(plans))]
+
+
+def _work(words: list[str], place: Path) -> Path | str:
+    """One cell in a worker: its record, or why it was not started."""
+    from polm_bench.config import plan
+    from polm_bench.run.progress import SilentReporter
+
+    try:
+        return _perform(plan(words), place, SilentReporter())
+    except StoreError as broken:
+        raise StoreError(str(broken)) from None  # of a form that can be sent to the parent
+    except PolmError as mistake:
+        return str(mistake)
+
+
+def _perform(plan: Plan, place: Path, shown: Reporter) -> Path:
+    from polm_bench.run.cell import run_cell
+    from polm_bench.run.track import track
+
+    path = run_cell(plan, place, shown)
+    if plan.track == "mlflow":
+        track(path, place)
+    return path
+
+
 class Work:
     """Cells still to run, and a forecast from what like stages took in this store."""
 
-    def __init__(self, plans: Sequence[Plan], place: Path) -> None:
+    def __init__(self, plans: Sequence[Plan], place: Path, jobs: int) -> None:
         from polm_bench.run.cell import store_of
 
         self.store = store_of(place)
-        self.total, self.number = len(plans), 0
+        self.total, self.number, self.jobs = len(plans), 0, jobs
         self.started = time.monotonic()
         self.stages: dict[str, Stage] = {}
         for plan in plans:
@@ -111,7 +169,7 @@ class Work:
 
         told = [one.seconds for one in forecast(left, self.store).values()]
         known = [seconds for seconds in told if seconds is not None]
-        return sum(known) / len(known) * len(told) if known else None
+        return sum(known) / len(known) * len(told) / self.jobs if known else None
 
 
 def duration(seconds: float) -> str:

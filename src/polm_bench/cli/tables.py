@@ -12,7 +12,7 @@ from polm_bench.paths import conf_dir, home
 RESULTS = Path("results")
 
 
-def table(name: str, run: bool, save: bool, style: str | None, records: Path | None) -> int:
+def table(name: str, run: bool, save: bool, style: str | None, records: Path | None, jobs: int = 1) -> int:
     """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
     from polm_bench.report import page
     from polm_bench.report import table as tables
@@ -22,7 +22,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
     if run and records is not None:
         raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
     with only_ours_on_stdout(style is not None) as out:
-        swept = sweep(spec.cells()) if run else Swept([], [])
+        swept = sweep(spec.cells(), jobs) if run else Swept([], [])
         folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
         if records is not None and not records.is_dir():
             raise PolmError(f"no folder {records} to read records from.")

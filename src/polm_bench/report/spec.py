@@ -76,9 +76,9 @@ class TableSpec:
         return [Place(*group) for group in product(self.models, self.data, self.budgets, self.suites)]
 
     def cells(self) -> list[list[str]]:
-        """Overrides of every cell, for `polm-bench run`."""
+        """Overrides of every cell, for `polm-bench run`; all seeds of a recipe one after the other, so that a row is whole early."""
         return [
-            place.overrides(recipe, seed) for place in self.places() for seed in self.seeds for recipe in self.recipes
+            place.overrides(recipe, seed) for place in self.places() for recipe in self.recipes for seed in self.seeds
         ]
 
     def record_names(self, facts: Iterable[Facts] = ()) -> list[str]:

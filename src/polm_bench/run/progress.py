@@ -97,6 +97,23 @@ class BarReporter:
         self.bars.stop()
 
 
+class SilentReporter(PlainReporter):
+    """Says nothing but what must be known: of several processes at once, their parent tells the progress."""
+
+    def begin(self, stage: Stage, number: int, total: int) -> None:
+        """Not told."""
+
+    def waiting(self, stage: Stage) -> None:
+        """Not told."""
+
+    def progress(self, done: float, total: float, what: str) -> None:
+        """Not told."""
+
+    def end(self, stage: Stage, seconds: float, status: str) -> None:
+        if status != "ok":
+            self.say(f"      {label(stage)}: {status} in {seconds:.1f} s")
+
+
 def reporter() -> PlainReporter | BarReporter:
     """The one that suits where stderr goes."""
     return BarReporter() if sys.stderr.isatty() else PlainReporter()
