@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NCA(ImplicitReward):
     """Noise contrastive alignment: which completions are the data's and which the reference's, so that the chosen one does not get less likely.
 
-    Chen et al. 2024 (arXiv:2402.05369), Section 4.1, for preference pairs, with r the rewards:
+    Chen et al. 2024 (arXiv:2402.05369), NCA for preference pairs, with r the rewards:
     -log sigmoid(r(y_w)) - 1/2 * log sigmoid(-r(y_w)) - 1/2 * log sigmoid(-r(y_l))
 
     Same as trl's `loss_type="nca_pair"`.
@@ -36,7 +36,7 @@ class NCA(ImplicitReward):
 class BCO(ImplicitReward):
     """Binary classifier optimisation: the reward is the logit of a classifier of chosen against rejected completions.
 
-    Jung et al. 2024 (arXiv:2404.04656), Section 4, with r the rewards and delta their mean over chosen and rejected completions,
+    Jung et al. 2024 (arXiv:2404.04656), with r the rewards and delta their mean over chosen and rejected completions,
     through which no gradient flows:
     -log sigmoid(r(y_w) - delta) - log sigmoid(-(r(y_l) - delta))
 
@@ -127,7 +127,7 @@ class APODown(ImplicitReward):
 class SPPO(PairObjective):
     """Self-play preference optimisation with hard labels: each log-ratio is regressed on how often the completion wins, 1 or 0.
 
-    Wu et al. 2024 (arXiv:2405.00675), Eq. 4.7 with P(y beats the policy|x) = 1 for y_w and 0 for y_l:
+    Wu et al. 2024 (arXiv:2405.00675), with P(y beats the policy|x) = 1 for y_w and 0 for y_l:
     (log [pi(y_w|x) / ref(y_w|x)] - eta/2)^2 + (log [pi(y_l|x) / ref(y_l|x)] + eta/2)^2
 
     Same as trl's `loss_type="sppo_hard"` with beta = 1/eta. The paper samples and judges new completions every round.

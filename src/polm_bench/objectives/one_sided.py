@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DPOP(ImplicitReward):
     """DPO-positive: DPO with a penalty where the preferred completion became less likely than under the reference.
 
-    Pal et al. 2024 (Smaug, arXiv:2402.13228):
+    Pal et al. 2024 (Smaug, arXiv:2402.13228), Eq. 3:
     -log sigmoid(beta * (log [pi(y_w|x) / ref(y_w|x)] - log [pi(y_l|x) / ref(y_l|x)] - weight * max(0, log [ref(y_w|x) / pi(y_w|x)])))
     """
 

@@ -129,7 +129,7 @@ class PlackettLuce(ListReward):
 class D2O(ListReward):
     """Distributional dispreference optimisation ("negating negatives"): a rejected answer against the mean of the model's own, without good ones.
 
-    Duan et al. 2024 (arXiv:2403.03419), with y_1 to y_K own answers and y_l the rejected one, which is the last of the list:
+    Duan et al. 2024 (arXiv:2403.03419), Eq. 3, with y_1 to y_K own answers and y_l the rejected one, which is the last of the list:
     -log sigmoid(beta/K * sum over i of log [pi(y_i|x) / ref(y_i|x)] - alpha * log [pi(y_l|x) / ref(y_l|x)])
 
     The paper has a reference of its own for each term (a harmful and a harmless model), and new own answers as training goes on; here both

@@ -37,7 +37,7 @@ class ConservativeDPO(ImplicitReward):
 class RobustDPO(ImplicitReward):
     """DPO's loss on clean labels, estimated without bias from flipped ones. It can be negative.
 
-    Chowdhury et al. 2024 (arXiv:2403.00409), Section 3.1, with h the difference of the rewards:
+    Chowdhury et al. 2024 (arXiv:2403.00409), with h the difference of the rewards:
     [-(1 - flipped) * log sigmoid(h) + flipped * log sigmoid(-h)] / (1 - 2 flipped)
 
     Same as trl's `loss_type="robust"`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class AOT(ImplicitReward):
     """The policy's margins should stochastically dominate the reference's: the k-th smallest of the one exceeds the k-th smallest of the other.
 
-    Melnyk et al. 2024 (arXiv:2406.05882), Section 3 (paired), over the K pairs of an optimiser batch, with u = log pi(y_w|x) - log pi(y_l|x),
+    Melnyk et al. 2024 (arXiv:2406.05882), AOT paired, over the K pairs of an optimiser batch, with u = log pi(y_w|x) - log pi(y_l|x),
     v the same of the reference, both sorted, and h = beta * (u_(k) - v_(k)):
     -(1 - smoothing) * log sigmoid(h) - smoothing * log sigmoid(-h)
 
@@ -40,7 +40,7 @@ class AOT(ImplicitReward):
 class AOTUnpaired(ImplicitReward):
     """The rewards of chosen completions should stochastically dominate those of rejected ones; which belong to a prompt does not matter.
 
-    Melnyk et al. 2024 (arXiv:2406.05882), Section 3 (unpaired), over the K pairs of an optimiser batch, with u the log-ratios of the chosen
+    Melnyk et al. 2024 (arXiv:2406.05882), AOT unpaired, over the K pairs of an optimiser batch, with u the log-ratios of the chosen
     and v those of the rejected completions, both sorted, and h = beta * (u_(k) - v_(k)):
     -(1 - smoothing) * log sigmoid(h) - smoothing * log sigmoid(-h)
 
