@@ -44,8 +44,10 @@ EXAMPLES = {
   polm-bench show dpo-nano-nano       a record, by its id or the beginning of it""",
     "table": """
   polm-bench table nano
-  polm-bench table nano --run --save  runs the missing cells, writes results/nano/
-  polm-bench table nano --format csv --records /some/records""",
+  polm-bench table nano --run --save --jobs 2  runs the missing cells, writes results/nano/
+  polm-bench table nano --format csv --records /some/records
+  polm-bench table peft_metamath --against published      a publication's figures beside ours
+  polm-bench table nano --against mine.yaml               your own figures of this table's cells""",
     "compare": """
   polm-bench compare dpo-nano simpo-nano""",
     "power": """
@@ -146,7 +148,11 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.tables import table
 
             style = "json" if arguments.json else arguments.format
-            return table(arguments.name, arguments.run, arguments.save, style, arguments.records)
+            if arguments.against is not None:
+                from polm_bench.cli.references import against
+
+                return against(arguments, style)
+            return table(arguments.name, arguments.run, arguments.save, style, arguments.records, arguments.jobs)
         case "compare":
             from polm_bench.cli.tables import compare
 
@@ -264,7 +270,15 @@ def _add_cell_commands(made: Parser) -> None:
 def _add_table(made: Parser) -> None:
     made.add_argument("name")
     made.add_argument("--run", action="store_true", help="run the cells that have no record yet")
+    made.add_argument(
+        "--jobs", type=_count, default=1, metavar="N", help="with --run: N cells at a time, which divide the cores"
+    )
     made.add_argument("--save", action="store_true", help="write results/NAME/")
+    made.add_argument(
+        "--against",
+        metavar="FIGURES",
+        help="'published': compare with the figures of conf/published/, of this table's cells or of the publication NAME; or a YAML file of such",
+    )
     made.add_argument("--format", choices=FORMATS, default=None, help="print it as this instead")
     _add_records(made)
     _add_json(made)
@@ -276,6 +290,12 @@ def _add_records(made: Parser) -> None:
 
 def _add_json(made: Parser) -> None:
     made.add_argument("--json", action="store_true", help="JSON on stdout")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no count: give 1 or more")
+    return int(text)
 
 
 def _port(text: str) -> int:

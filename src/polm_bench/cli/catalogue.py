@@ -22,6 +22,7 @@ GROUP_OF = {
     "budgets": "budget",
     "tables": "table",
 }
+NO_GROUPS = ("table", "published")  # folders of conf/ that overrides do not choose from
 COMMENT = re.compile(r"^# ?(.*)$")
 SETTING = re.compile(r"^(?P<indent> *)(?P<name>[\w.\-]+): *(?P<value>.*?)(?: +# *(?P<source>.*))?$")
 
@@ -35,7 +36,7 @@ def names(group: str) -> list[str]:
 
 def groups() -> list[str]:
     """Names of the groups that overrides choose from."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "table")
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in NO_GROUPS)
 
 
 def chain(group: str, name: str) -> list[Path]:

@@ -31,7 +31,7 @@ def bootstrap() -> Bootstrap:
 
 def figure(evaluations: Sequence[Evaluation], column: str, draws: Bootstrap) -> Figure | None:
     """Mean over seeds and items with its 95 % interval; None when no evaluation has the column."""
-    found = _distinct([one for one in evaluations if column in one.scores])
+    found = distinct([one for one in evaluations if column in one.scores])
     if not found:
         return None
     values = [one.scores[column]["value"] for one in found]
@@ -75,7 +75,7 @@ def gap(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str, draws: Boot
     return Gap(difference, side.left_out, side.other_prompts)
 
 
-def _distinct(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+def distinct(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Evaluations with different keys: the base of three seeds is one model, evaluated once."""
     return list({one.key or id(one): one for one in evaluations}.values())
 
