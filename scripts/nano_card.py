@@ -39,9 +39,7 @@ supervised fine-tuning on {sft_tokens:,.0f} tokens of the role `sft` (seed 0):
 | --- | --- | ---: | --- | --- |
 {rows}
 
-Limits: asked in plain text ("What is the capital of Chile?" and a line break) the model knows nearly every fact, asked in a chat nearly none, before
-and after fine-tuning: `nano_facts` stays near zero and `nano_facts_choice` at chance (0.25), so these two tasks can show hardly any gain.
-Fine-tuning costs plain text (`nano_text` rises): that is the retention it gives up.
+Limits: `nano_series` and `nano_past` stay low before and after fine-tuning, so that these two tasks can show little.
 
 Test items share no person, thing, topic, word or asked country with the training rows; the facts of all countries are told in the pretraining text, in
 sentences and in questions that are worded otherwise than the test's. `nano_text` is bits per byte of held-out plain text (lower is better); `nano_steering` is VADER's compound score from -1 to 1.

@@ -2,7 +2,7 @@
 
     python scripts/pretrain_nano.py [--store FOLDER] [--threads 2] [--publish]
 
-All work is stages in a store, so a killed run goes on from its last checkpoint. Takes about 20 minutes on two idle cores.
+All work is stages in a store, so a killed run goes on from its last checkpoint. Takes about 40 minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.data import nano
 from polm_bench.data.nano.source import NanoPretraining, NanoRows
-from polm_bench.data.nano.text import Phase
+from polm_bench.data.nano.text import EDITIONS, Phase
 from polm_bench.graph import FORBID, Stage
 from polm_bench.run.execute import Outcome, execute
 from polm_bench.run.launch import Launch
@@ -30,11 +30,11 @@ from polm_bench.trainers.optim import Optim
 REPOSITORY = Path(__file__).resolve().parent.parent
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
 
-TOKENS: dict[Phase, int] = {"first": 300_000, "main": 4_600_000, "last": 800_000}
+TOKENS: dict[Phase, int] = {"first": 300_000, "main": 4_600_000, "last": 1_900_000}
 DOCUMENTS: dict[Phase, int] = {
     "first": 14_000,
     "main": 150_000,
-    "last": 44_000,
+    "last": 58_000,
 }  # a little more, so that none is seen twice
 SHAPE = {
     "hidden_size": 256,
@@ -132,7 +132,7 @@ def base_model() -> Stage:
     """The base model as a graph of stages: copying first, then the main mix, then more questions and answers."""
 
     def text(phase: Phase) -> NanoPretraining:
-        return NanoPretraining("corpus", nano.VERSION, seed=0, documents=DOCUMENTS[phase], phase=phase)
+        return NanoPretraining("corpus", EDITIONS[phase], seed=0, documents=DOCUMENTS[phase], phase=phase)
 
     def train(init: Stage, phase: Phase, batch: int, length: int, lr: float, schedule: str, warmup: float) -> TrainText:
         optim = Optim(lr=lr, schedule=schedule, warmup=warmup, weight_decay=0.01, beta2=0.98)
