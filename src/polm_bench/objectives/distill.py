@@ -90,7 +90,7 @@ class GKD(DistillObjective):
 class SkewKL(DistillObjective):
     """KL of the teacher P from a mixture that holds a little of it, or of the student Q from one that holds a little of it.
 
-    Ko et al. 2024 (DistiLLM, arXiv:2402.03898), Eq. 4 and 5:  KL(P || alpha P + (1 - alpha) Q), reverse: KL(Q || alpha Q + (1 - alpha) P).
+    Ko et al. 2024 (DistiLLM, arXiv:2402.03898), SKL and SRKL:  KL(P || alpha P + (1 - alpha) Q), reverse: KL(Q || alpha Q + (1 - alpha) P).
     """
 
     alpha: Annotated[float, Field(ge=0, lt=1)]

@@ -123,7 +123,7 @@ class Select(Stage):
 class Hint(Stage):
     """Prompts that were not answered right, with the right answer as a hint: rows of their role, with the prompt without hint as `asked`.
 
-    Zelikman et al. 2022 (STaR, arXiv:2203.14465), Section 3.1, rationalisation. With nothing left to answer, all prompts are hinted.
+    Zelikman et al. 2022 (STaR, arXiv:2203.14465), Section 3.2, rationalisation. With nothing left to answer, all prompts are hinted.
     """
 
     answers: Generate
