@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Contrastive(Decoder):
     """The model against a weaker one of the same vocabulary, here the base that it was tuned from.
 
-    O'Brien and Lewis 2023 (arXiv:2309.09117), Section 2.2: (1 + beta) s_expert - beta s_amateur over the tokens whose expert probability is at least alpha
+    O'Brien and Lewis 2023 (arXiv:2309.09117): (1 + beta) s_expert - beta s_amateur over the tokens whose expert probability is at least alpha
     times the highest (Li et al. 2023, arXiv:2210.15097, Section 3.3); s are logits. It applies to every answer; given answers are scored plainly.
     """
 
