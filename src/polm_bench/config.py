@@ -20,6 +20,7 @@ from polm_bench.graph import KEY_LENGTH, Stage, identity, ordered
 from polm_bench.models import Model
 from polm_bench.paths import conf_dir
 from polm_bench.recipes import Context, Graph, Recipe
+from polm_bench.recipes.probe import Probe
 from polm_bench.run.launch import Launch
 from polm_bench.settings import COMMAND_LINE, GROUPS, options, settings
 from polm_bench.settings import origins as origins_of
@@ -80,6 +81,19 @@ class Plan:
         """The record's `recipe`."""
         facts = asdict(self.recipe.meta)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
+
+    def contamination(
+        self, cache: Path, scores: Sequence[Mapping[str, Any]], items: Mapping[str, Path]
+    ) -> dict[str, Any]:
+        """The record's `contamination`: items of the suite that the model's training rows hold, and the rows' scores without them.
+
+        `items` maps the rows of the record to the parquet files of their items; `cache` keeps what was looked up.
+        """
+        from polm_bench.data import gate
+
+        told = gate.contamination(self.graph.model, self.suite, cache)
+        clean = [one for row, path in items.items() for one in gate.clean_scores(told, row, scores, path)]
+        return told | {"clean": clean}
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values: the cell, and each stage with its key, identity and inputs."""
@@ -186,6 +200,8 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     base = model.fetch()
     context = Context(recipe=names["recipe"], base=base, data=data, budget=budget, seed=seed, lr_scale=model.lr_scale)
     graph = recipe.plan(context)
+    if "probe" in config:
+        graph = _made(config, "probe", Probe).attach(graph, context)
     return Plan(
         names=names,
         seed=seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from polm_bench.report import words
 from polm_bench.report.items import Evaluation, column_of
 from polm_bench.report.measure import Figure, bootstrap, figure, gap
+from polm_bench.report.notes import contaminated
 from polm_bench.report.records import Record
 from polm_bench.stats import Difference, holm
 
@@ -60,7 +61,7 @@ def print_result(record: Record, console: Console) -> None:
         console.print(_result_grid(record, lines))
     else:
         console.print("This record has no headline scores.")
-    for line in cost_lines(record):
+    for line in (*cost_lines(record), *(f"Note: {note}." for note in contaminated(record))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Record: {record.path}", highlight=False, markup=False, soft_wrap=True)
     console.print("Look at it beside other runs:  polm-bench ui", highlight=False, soft_wrap=True)

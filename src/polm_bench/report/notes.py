@@ -17,6 +17,7 @@ def notes_of(own: Sequence[Record], block: Sequence[Record]) -> list[str]:
     notes = [_failure(record) for record in own if record.status != "ok"]
     if any(_untuned(record) for record in own):
         notes.append("untuned: one trial of its settings")
+    notes += [note for record in own for note in contaminated(record)]
     for what, part in (("budget", _budget), ("software", _versions), ("machine", _machine)):
         notes += _odd(what, own, block, part)
     if dirty := sorted(
@@ -51,6 +52,21 @@ def _failure(record: Record) -> str:
 def _untuned(record: Record) -> bool:
     trained = record.data["cost"].get("tokens_trained") or 0
     return trained > 0 and (record.cell["config"].get("budget") or {}).get("trials") == 1
+
+
+def contaminated(record: Record) -> Iterator[str]:
+    """Tasks of which items stand in the training rows, with the score on the others; and that it could not be looked up."""
+    told = record.data.get("contamination") or {}
+    if "unchecked" in told:
+        yield f"its training rows were not compared with the suite ({told['unchecked'][:REASON_LENGTH]})"
+    for task, own in told.get("tasks", {}).items():
+        if own["found"]:
+            clean = [one for one in told.get("clean", ()) if (one["row"], one["task"]) == ("self", task)]
+            shown = ", ".join(f"{one['metric']} {one['value']:.3f}" for one in clean if one["value"] is not None)
+            yield (
+                f"{len(own['found'])} of {own['items']} items of {task} stand in its training rows"
+                + (f"; on the others: {shown}" if shown else "")
+            )
 
 
 def _odd(

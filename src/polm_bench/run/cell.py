@@ -74,6 +74,9 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
         store,
         _provenance(plan, started),
     )
+    if made["status"] == "ok":
+        items = {row: store.path(stage) / "items.parquet" for row, stage in plan.evaluations.items()}
+        made["contamination"] = plan.contamination(home / "overlap", made["scores"], items)
     path = record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
     upkeep.got(home, plan.record_id)
     return path
