@@ -234,3 +234,22 @@ def test_the_published_snippets_fill_every_role_and_test():
     assert sizes["unpaired"] > 9000
     tests = {name: len(make(part(found, "test"))) for name, make in scoring.TESTS.items()}
     assert tests == {"sentiment": 1000, "steering": 200, "editorials": 150}
+
+
+def test_the_raters_spread_stands_beside_their_mean_where_the_archive_tells_it(tmp_path):
+    folder = "hutto_ICWSM_2014"
+    files = dict.fromkeys(NAMES.values(), "")
+    files[NAMES["movie"]] = table([("1", 2.0, "Lovely film."), ("2", -1.0, "A dull film.")])
+    files[f"{folder}/{reviews.FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\t0.5\t[2, 3, 1]\n2\t-1.0\t1.25\t[-1]\n"
+    found = read_archive(write_archive(tmp_path / "sdist.tar.gz", files))
+    assert [one.spread for one in found] == [0.5, 1.25]
+    rows = check_rows("rated", rows_of("rated", found), "f")
+    assert [(row["rating"], row["spread"]) for row in rows] == [(2.0, 0.5), (-1.0, 1.25)]
+
+
+def test_a_line_of_single_ratings_that_is_cut_short_is_named(tmp_path):
+    files = dict.fromkeys(NAMES.values(), "")
+    files[NAMES["movie"]] = table([("1", 2.0, "Lovely film.")])
+    files[f"hutto_ICWSM_2014/{reviews.FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\n"
+    with pytest.raises(BadData, match=r"anonDataRatings\.txt, line 1"):
+        read_archive(write_archive(tmp_path / "sdist.tar.gz", files))

@@ -14,6 +14,7 @@ GOOD = {
     "preference": {"prompt": ASKED, "chosen": "4", "rejected": "5", "margin": 1},
     "ranking": {"prompt": ASKED, "responses": ["4", "5"], "scores": [1.0, 0.0]},
     "unpaired": {"prompt": ASKED, "completion": "4", "label": True},
+    "rated": {"prompt": ASKED, "completion": "4", "rating": 2.5, "spread": 0.5},
     "prompts": {"prompt": ASKED},
     "verifiable": {"prompt": ASKED, "answer": "4", "checker": "number"},
     "domains": {"domain": "sums", "prompt": ASKED, "completion": "4"},

@@ -66,6 +66,7 @@ class Snippet(NamedTuple):
     kind: Kind
     rating: float  # mean of the raters, -4 to 4
     text: str
+    spread: float | None = None  # standard deviation of the raters
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -140,18 +141,40 @@ def _read_kind(archive: tarfile.TarFile, kind: Kind, path: Path) -> Iterable[Sni
     handle = archive.extractfile(member) if member else None
     if handle is None:
         raise BadData(f"{path}: {INNER} holds no {name}.")
+    spreads = _spreads(archive, kind, path)
     for number, line in enumerate(handle.read().decode("utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         try:
             name_of, rating, text = line.split("\t")
-            yield Snippet(
-                f"{kind}-{name_of}", f"{kind}-{name_of.partition('_')[0]}", kind, float(rating), " ".join(text.split())
-            )
+            group = f"{kind}-{name_of.partition('_')[0]}"
+            words = " ".join(text.split())
+            yield Snippet(f"{kind}-{name_of}", group, kind, float(rating), words, spreads.get(name_of))
         except ValueError as error:
             raise BadData(
                 f"{path}: {name}, line {number}: must be id, mean rating and text, with tabs between ({error})."
             ) from error
+
+
+def _spreads(archive: tarfile.TarFile, kind: Kind, path: Path) -> dict[str, float]:
+    """Standard deviation of the raters by the snippet's id; none where the archive does not tell single ratings."""
+    name = f"{FILES[kind]}_anonDataRatings.txt"
+    member = next((member for member in archive.getmembers() if member.name.endswith("/" + name)), None)
+    handle = archive.extractfile(member) if member else None
+    if handle is None:
+        return {}
+    found: dict[str, float] = {}
+    for number, line in enumerate(handle.read().decode("utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            name_of, _, spread, _ = line.split("\t")
+            found[name_of] = float(spread)
+        except ValueError as error:
+            raise BadData(
+                f"{path}: {name}, line {number}: must be id, mean, standard deviation and ratings, with tabs between ({error})."
+            ) from error
+    return found
 
 
 def part(snippets: Iterable[Snippet], name: Literal["train", "validation", "test"]) -> list[Snippet]:
@@ -249,6 +272,19 @@ def _unpaired(snippets: Sequence[Snippet]) -> list[Row]:
     ]
 
 
+def _rated(snippets: Sequence[Snippet]) -> list[Row]:
+    """Every snippet with its mean rating and how far its raters were apart, after a prompt with none to two of its first words."""
+    return [
+        {
+            "prompt": ask(one.kind, opening(one, stable_hash(one.id) % 3), stable_hash(one.group)),
+            "completion": one.text,
+            "rating": one.rating,
+            "spread": one.spread,
+        }
+        for one in snippets
+    ]
+
+
 def _corpus(snippets: Sequence[Snippet]) -> list[Row]:
     """Whole reviews, articles and messages, their sentences in order."""
     groups: dict[str, list[Snippet]] = defaultdict(list)
@@ -271,6 +307,7 @@ MAKERS = {
     "prompts": lambda snippets: derive("preference", "prompts", _preference(snippets)),
     "ranking": _ranking,
     "unpaired": _unpaired,
+    "rated": _rated,
     "corpus": _corpus,
 }
 """How the rows of each role are made; what SFT imitates is what the preferences prefer."""

@@ -35,6 +35,12 @@ ROLES: dict[str, tuple[Field, ...]] = {
     ),
     "ranking": (Field("prompt", "prompt"), Field("responses", "texts"), Field("scores", "numbers")),
     "unpaired": (Field("prompt", "prompt"), Field("completion", "text"), Field("label", "bool")),
+    "rated": (
+        Field("prompt", "prompt"),
+        Field("completion", "text"),
+        Field("rating", "number"),  # mean of the raters
+        Field("spread", "number", required=False),  # their standard deviation
+    ),
     "prompts": (Field("prompt", "prompt"),),
     "verifiable": (
         Field("prompt", "prompt"),

@@ -29,6 +29,13 @@ def with_fresh_head(folder: Path, device: str) -> PreTrainedModel:
     return model.to(device).eval()
 
 
+def writing_head(folder: Path, model: PreTrainedModel, device: str) -> torch.Tensor:
+    """Weights [V, H] of the output layer that the language model in `folder` had: the embeddings of `model` where they are tied, else as they were."""
+    if model.config.tie_word_embeddings:
+        return model.get_input_embeddings().weight
+    return load_model(folder, "float32", device).get_output_embeddings().weight.detach()
+
+
 def load_reward_model(folder: Path, dtype: Dtype, device: str) -> PreTrainedModel:
     """A model of `with_fresh_head` that was trained and saved, in evaluation mode."""
     from transformers import AutoModelForSequenceClassification

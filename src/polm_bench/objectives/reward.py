@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID
@@ -40,3 +40,36 @@ class BradleyTerry:
             apart = apart - self.margin * margin
         loss = -share * F.logsigmoid(apart) - (1 - share) * F.logsigmoid(-apart)
         return loss + self.centre * (first + second).square() if self.centre else loss
+
+
+@dataclass(frozen=True, config=FORBID)
+class KeepWriting:
+    """Regularises a reward model's hidden states: the language model's output layer must still write the preferred answers from them.
+
+    Yang et al. 2024 (GRM, arXiv:2406.10216), Section 3.2: (1 - alpha) * L_reward + alpha * L_text with the SFT regularisation
+    L_text = -log sigmoid(beta * log p(y_w|x)). The head of the reward is linear here; the authors' may have a layer more.
+    """
+
+    version: ClassVar[int] = 1
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    beta: PositiveFloat  # per nat
+
+    def __call__(self, reward: Tensor, logps: Tensor) -> Tensor:
+        """Loss per pair [B], from the reward's losses [B] and the log-probs [B] of the preferred answers in nats."""
+        import torch.nn.functional as F
+
+        return (1 - self.alpha) * reward - self.alpha * F.logsigmoid(self.beta * logps)
+
+
+@dataclass(frozen=True, config=FORBID)
+class SquaredError:
+    """Regression on ratings: (r(x, y) - rating)^2.
+
+    Wang et al. 2024 (HelpSteer2, arXiv:2406.08673), Section 3: mean squared error to the annotators' rating, on its own scale.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, rewards: Tensor, ratings: Tensor) -> Tensor:
+        """Loss per answer, in the rating's unit squared; all [B]."""
+        return (rewards - ratings).square()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,7 +12,7 @@ from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.advantages import Advantage
 from polm_bench.objectives.ppo import Critic, PolicyLoss
-from polm_bench.objectives.reward import BradleyTerry
+from polm_bench.objectives.reward import BradleyTerry, KeepWriting
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.rewards import Reward
 from polm_bench.rewards.judge import Judge
@@ -20,6 +20,7 @@ from polm_bench.rewards.learned import Learned
 from polm_bench.stages.policy import TrainPolicy
 from polm_bench.stages.reward import LabelPairs, TrainReward
 from polm_bench.stages.score_pairs import ScorePairs
+from polm_bench.stages.score_reward import ScoreReward
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.rollouts import Rollouts
 
@@ -31,28 +32,39 @@ class RewardModel(Recipe):
     reward_loss: BradleyTerry
     reward_optim: Optim
     sft_optim: Optim
+    text: KeepWriting | None = None  # what keeps it a writer, too
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> reward model (the rest), scored on held-out pairs beside the likelihoods of base and SFT."""
         share = ctx.budget.sft_share
-        start = sft(ctx, share, self.sft_optim) if share else ctx.base
+        start: Stage = sft(ctx, share, self.sft_optim) if share else ctx.base
+        model, reward = self.model(ctx, start, 1 - share)
         rows = ctx.rows("preference")
-        model = TrainReward(
-            init=start,
-            data=rows,
-            loss=self.reward_loss,
-            spend=ctx.budget.part(1 - share),
-            optim=ctx.scaled(self.reward_optim),
-            seed=ctx.seed,
-        )
-
-        def scored(stage: Stage, by: Literal["reward", "likelihood"]) -> ScorePairs:
-            return ScorePairs(model=stage, data=rows, max_length=ctx.budget.max_length, by=by)
-
-        probes = {"self": scored(model, "reward"), "base": scored(ctx.base, "likelihood")}
+        rated = next((ctx.rows(role) for role in ("rated", "ranking") if role in ctx.data.roles()), None)
+        probes: dict[str, Stage] = {
+            "self": ScoreReward(reward=reward, data=rows, rated=rated),
+            "base": ScorePairs(model=ctx.base, data=rows, max_length=ctx.budget.max_length, by="likelihood"),
+        }
         if share:
-            probes["start"] = scored(start, "likelihood")
+            probes["start"] = ScorePairs(model=start, data=rows, max_length=ctx.budget.max_length, by="likelihood")
         return Graph(model, start if share else None, judged=False, probes=probes)
+
+    def model(self, ctx: Context, start: Stage, share: float) -> tuple[Stage, Reward]:
+        """The reward model, and how it judges."""
+        model = self.member(ctx, start, share, ctx.seed)
+        return model, Learned(model)
+
+    def member(self, ctx: Context, start: Stage, share: float, seed: int) -> TrainReward:
+        """One reward model with a share of the budget."""
+        return TrainReward(
+            init=start,
+            data=ctx.rows("preference"),
+            loss=self.reward_loss,
+            spend=ctx.budget.part(share),
+            optim=ctx.scaled(self.reward_optim),
+            seed=seed,
+            text=self.text,
+        )
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -72,6 +84,9 @@ class RewardRL(Recipe):
     label_share: float = Field(default=0.0, ge=0, lt=1)  # of what the SFT leaves: for answers to be labelled
     label_temperature: float = Field(default=1.0, gt=0)
     reward: Reward | None = None  # is the reward itself: no reward model is trained
+    watch: Reward | None = (
+        None  # is plotted beside the reward along training, to see whether what is learned is what is wanted
+    )
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT -> [labels of a judge ->] reward model -> policy; `sft_share` of the budget, then the shares of the rest."""
@@ -87,7 +102,12 @@ class RewardRL(Recipe):
             reward, used = Learned(model=values), self.reward_share + (self.label_share if self.judge else 0.0)
         if used >= 1:
             raise BadOverride(f"reward_share and label_share leave {1 - used:.2f} of the budget for the policy")
-        policy = TrainPolicy(
+        policy = self.policy(ctx, start, reward, values, rest * (1 - used))
+        return Graph(policy, start if share else None)
+
+    def policy(self, ctx: Context, start: Stage, reward: Reward, values: Stage | None, share: float) -> TrainPolicy:
+        """Reinforcement learning with a share of the budget; `values` is the reward model that a critic of its own starts from."""
+        return TrainPolicy(
             init=start,
             reward=reward,
             data=ctx.rows(reward.role),
@@ -95,32 +115,43 @@ class RewardRL(Recipe):
             advantage=self.advantage,
             loss=self.loss,
             critic=self.critic,
-            spend=ctx.budget.part(rest * (1 - used)),
+            spend=ctx.budget.part(share),
             optim=ctx.scaled(self.optim),
             seed=ctx.seed,
             values=values if self.critic is not None and self.critic.own else None,
+            watch=self.watch,
         )
-        return Graph(policy, start if share else None)
 
-    def _reward_model(self, ctx: Context, start: Stage, rest: float) -> TrainReward:
-        pairs: Rows | LabelPairs
-        if self.judge is None:
-            pairs = ctx.rows("preference")
-        else:
-            pairs = LabelPairs(
-                model=start,
-                data=ctx.rows(self.judge.role),
-                judge=self.judge,
-                temperature=self.label_temperature,
-                spend=ctx.budget.part(rest * self.label_share),
-                seed=ctx.seed,
-                labelled=ctx.rows("preference") if "preference" in ctx.data.roles() else None,
-            )
+    def labels(self, ctx: Context, model: Stage, judge: Judge, share: float) -> LabelPairs:
+        """Pairs of a model's own answers, labelled by a judge, for a share of the budget."""
+        return LabelPairs(
+            model=model,
+            data=ctx.rows(judge.role),
+            judge=judge,
+            temperature=self.label_temperature,
+            spend=ctx.budget.part(share),
+            seed=ctx.seed,
+            labelled=ctx.rows("preference") if "preference" in ctx.data.roles() else None,
+        )
+
+    def trained_reward(
+        self, ctx: Context, start: Stage, pairs: Rows | LabelPairs, share: float, more: tuple[LabelPairs, ...] = ()
+    ) -> TrainReward:
+        """A reward model for a share of the budget."""
         return TrainReward(
             init=start,
             data=pairs,
             loss=self.reward_loss,
-            spend=ctx.budget.part(rest * self.reward_share),
+            spend=ctx.budget.part(share),
             optim=ctx.scaled(self.reward_optim),
             seed=ctx.seed,
+            more=more,
         )
+
+    def _reward_model(self, ctx: Context, start: Stage, rest: float) -> TrainReward:
+        pairs = (
+            ctx.rows("preference")
+            if self.judge is None
+            else self.labels(ctx, start, self.judge, rest * self.label_share)
+        )
+        return self.trained_reward(ctx, start, pairs, rest * self.reward_share)

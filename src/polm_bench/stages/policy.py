@@ -26,7 +26,7 @@ class TrainPolicy(Stage):
     """Policy gradient from `init` on answers that it samples itself; the reference is `init` as it was.
 
     Generated and trained tokens count towards the spend, those of a critic of its own too. `values` is the reward model that such a critic
-    starts from; without one it starts from `init` with a fresh head.
+    starts from; without one it starts from `init` with a fresh head. `watch` is a reward that is plotted and not learned from.
     """
 
     init: Stage
@@ -40,6 +40,7 @@ class TrainPolicy(Stage):
     optim: Optim
     seed: int
     values: Stage | None = None
+    watch: Reward | None = None
 
     def run(self, job: Any) -> None:
         from transformers import set_seed
@@ -57,7 +58,8 @@ class TrainPolicy(Stage):
         networks = self._networks(job, policy, settings)
         rows = self.data.load("train")
         prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
-        gatherer = Gatherer(job, networks, tokenizer, rows, prompts, self.reward.scorer(job), settings)
+        watch = None if self.watch is None else self.watch.scorer(job)
+        gatherer = Gatherer(job, networks, tokenizer, rows, prompts, self.reward.scorer(job), settings, watch)
         trainer = PolicyTrainer(job, networks, gatherer, settings, tokenizer.pad_token_id)
         try:
             trainer.run()

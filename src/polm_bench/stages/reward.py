@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
-from polm_bench.objectives.reward import BradleyTerry
+from polm_bench.objectives.reward import BradleyTerry, KeepWriting
 from polm_bench.rewards.judge import Judge
 from polm_bench.trainers.optim import Optim
 
@@ -120,7 +120,8 @@ def _prompts(count: int, seed: int, round_: int, wanted: int) -> list[int]:
 class TrainReward(Stage):
     """A reward model from `init`: its output layer is replaced by a head of one number. Writes a model folder that writes no text.
 
-    Learns from the role `preference`, or from pairs that a judge labelled.
+    Learns from the role `preference`, or from pairs that a judge labelled; `more` adds pairs of the second kind to either. With `text` it keeps
+    writing the preferred answers too.
     """
 
     init: Stage
@@ -129,11 +130,13 @@ class TrainReward(Stage):
     spend: Spend
     optim: Optim
     seed: int
+    more: tuple[LabelPairs, ...] = ()
+    text: KeepWriting | None = None
 
     def run(self, job: Any) -> None:
         from transformers import set_seed
 
-        from polm_bench.models.head import with_fresh_head
+        from polm_bench.models.head import with_fresh_head, writing_head
         from polm_bench.models.load import load_tokenizer, save_model, weight_bytes
         from polm_bench.probes.flops import METHOD, count_flops
         from polm_bench.trainers.fit import Cost, fit
@@ -143,22 +146,34 @@ class TrainReward(Stage):
         tokenizer = load_tokenizer(job.path(self.init))
         set_seed(self.seed)
         model = with_fresh_head(job.path(self.init), job.device)
-        if isinstance(self.data, LabelPairs):
-            told = json.loads((job.path(self.data) / PAIRS).read_text())
-        else:
-            told = self.data.load("train")
-        rows = judged_pairs(tokenizer, told, self.spend.max_length)
+        rows = judged_pairs(tokenizer, self._told(job), self.spend.max_length)
         flops = count_flops(model)
+        head = writing_head(job.path(self.init), model, job.device) if self.text is not None else None
+        words = (
+            6 * head.numel() if head is not None else 0
+        )  # forwards and backwards, for each token of a preferred answer
         lengths = [len(row["first"]) + len(row["second"]) for row in rows]
-        cost = Cost(lengths, [flops.train(len(row["first"])) + flops.train(len(row["second"])) for row in rows])
+        per_row = [
+            flops.train(len(row["first"])) + flops.train(len(row["second"])) + words * row["first_len"] for row in rows
+        ]
+        cost = Cost(lengths, per_row)
         plan = schedule(
             lengths, cost.in_unit(self.spend.unit), self.spend, self.seed, max(1, job.launch.micro_batch // 2)
         )
-        make = partial(RewardTrainer, loss=self.loss, pad_id=model.config.pad_token_id)
+        make = partial(RewardTrainer, loss=self.loss, pad_id=model.config.pad_token_id, text=self.text, head=head)
         fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
         job.ledger.note(flops_method=METHOD)
         save_model(model, tokenizer, job.out)
         job.ledger.note(served_bytes=weight_bytes(job.out))
+
+    def _told(self, job: Any) -> list[dict[str, Any]]:
+        """Rows of all sources."""
+        labelled = [*([self.data] if isinstance(self.data, LabelPairs) else []), *self.more]
+        told = [] if isinstance(self.data, LabelPairs) else self.data.read(job, "train")
+        pairs = [row for stage in labelled for row in json.loads((job.path(stage) / PAIRS).read_text())]
+        if told and pairs:  # a margin that only some rows have can't be read
+            told = [{name: value for name, value in row.items() if name != "margin"} for row in told]
+        return [*told, *pairs]
 
 
 def judged_pairs(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
@@ -50,19 +50,7 @@ class ScorePairs(Stage):
         (job.out / SCORES).write_text(
             json.dumps(pair_scores(apart, [row.get("margin") for row in rows], self.by), indent=1)
         )
-        samples = [
-            {
-                "doc": {"id": str(number)},
-                "doc_id": number,
-                "prompt_hash": hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest(),
-                "filter": "none",
-                "metrics": ["accuracy"],
-                "accuracy": _right(difference),
-                "resps": [[f"{difference:.4f}"]],
-            }
-            for number, (row, difference) in enumerate(zip(told, apart, strict=True))
-        ]
-        _write_items({TASK: samples}, job.out / ITEMS)
+        _write_items({TASK: pair_samples(told, apart)}, job.out / ITEMS)
         job.ledger.add(
             tokens_scored=sum(len(row["first"]) + len(row["second"]) for row in rows),
             device_seconds=time.monotonic() - started,
@@ -100,6 +88,22 @@ def _likelihood_differences(folder: Path, rows: list[JudgedPair], job: Any) -> l
     return found
 
 
+def pair_samples(told: Sequence[Mapping[str, Any]], apart: Sequence[float]) -> list[dict[str, Any]]:
+    """Items of the task, as `stages.evaluate` writes them."""
+    return [
+        {
+            "doc": {"id": str(number)},
+            "doc_id": number,
+            "prompt_hash": hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest(),
+            "filter": "none",
+            "metrics": ["accuracy"],
+            "accuracy": _right(difference),
+            "resps": [[f"{difference:.4f}"]],
+        }
+        for number, (row, difference) in enumerate(zip(told, apart, strict=True))
+    ]
+
+
 def _right(difference: float) -> float:
     return 0.5 if difference == 0 else float(difference > 0)
 
@@ -109,16 +113,25 @@ def pair_scores(apart: Sequence[float], margins: Sequence[float | None], by: str
     import numpy as np
 
     right = np.array([_right(difference) for difference in apart])
-    found = [_score("accuracy", right, headline=True)]
-    if all(margin is not None for margin in margins):
-        known = np.array(margins, dtype=float)
-        low, high = np.quantile(known, [1 / 3, 2 / 3])
-        bins = {"low": known <= low, "middle": (known > low) & (known <= high), "high": known > high}
-        found += [_score(f"accuracy_{name}_margin", right[chosen]) for name, chosen in bins.items() if chosen.any()]
+    found = [score_of(TASK, "accuracy", right, headline=True)]
+    for name, chosen in margin_bins(margins).items():
+        found.append(score_of(TASK, f"accuracy_{name}_margin", right[chosen]))
     if by == "reward":
         error = calibration_error(np.array(apart))
-        found.append(_score("ece", right) | {"value": error, "stderr": None, "higher_is_better": False})
+        found.append(score_of(TASK, "ece", right) | {"value": error, "stderr": None, "higher_is_better": False})
     return found
+
+
+def margin_bins(margins: Sequence[float | None]) -> dict[str, Any]:
+    """Which pairs are in the low, middle and high tercile of the margin; none where some pair has no margin, and no empty ones."""
+    import numpy as np
+
+    if any(margin is None for margin in margins):
+        return {}
+    known = np.array(margins, dtype=float)
+    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    bins = {"low": known <= low, "middle": (known > low) & (known <= high), "high": known > high}
+    return {name: chosen for name, chosen in bins.items() if chosen.any()}
 
 
 def calibration_error(apart: Any) -> float:
@@ -136,10 +149,11 @@ def calibration_error(apart: Any) -> float:
     return float(sum(gaps))
 
 
-def _score(metric: str, right: Any, headline: bool = False) -> dict[str, Any]:
+def score_of(task: str, metric: str, right: Any, headline: bool = False) -> dict[str, Any]:
+    """The mean of values per item as a score."""
     n = len(right)
     return {
-        "task": TASK,
+        "task": task,
         "metric": metric,
         "value": float(right.mean()),
         "stderr": float(right.std(ddof=1) / math.sqrt(n)) if n > 1 else None,

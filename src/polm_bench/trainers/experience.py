@@ -84,7 +84,7 @@ class Experience(NamedTuple):
     returns: Tensor | None
     advantages: Tensor
     told: dict[str, float]
-    """Means over the answers, for the curve: reward, length, KL per answer in nats (k1), share that ended."""
+    """Means over the answers, for the curve: reward, the watched reward (`gold`), length, KL per answer in nats (k1), share that ended."""
 
 
 class Gatherer:
@@ -99,9 +99,10 @@ class Gatherer:
         prompts: Sequence[list[int]],
         score: Scorer,
         settings: Settings,
+        watch: Scorer | None = None,
     ) -> None:
         self.job, self.networks, self.tokenizer, self.settings = job, networks, tokenizer, settings
-        self.rows, self.score = rows, score
+        self.rows, self.score, self.watch = rows, score, watch
         room = settings.spend.max_length - settings.longest
         self.prompts = [ids[-room:] for ids in prompts]
 
@@ -197,6 +198,9 @@ class Gatherer:
             "answer_tokens": float(mask.sum(1).float().mean()),
             "ended": float(np.mean([one.ended for one in flat])),
         }
+        if self.watch is not None:
+            asked_rows = [self.rows[row] for row, group in zip(rows, answers, strict=True) for _ in group]
+            told["gold"] = float(np.mean(self.watch(asked_rows, [one.text for one in flat])))
         if old is not None and reference is not None:
             told["kl"] = float((kl(old, reference, "k1") * mask).sum(1).mean())
         return Experience(asked, mask, old, reference, values, returns, advantage(scored), told)
