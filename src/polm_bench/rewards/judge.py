@@ -16,6 +16,10 @@ Comparer = Callable[[Sequence[Mapping[str, Any]], Sequence[str], Sequence[str]],
 """Rows and two answers to each, to the share of judgements (0 to 1) that the first is the better one."""
 
 
+BothOrders = Callable[[Sequence[Mapping[str, Any]], Sequence[str], Sequence[str]], list[tuple[float, float]]]
+"""As `Comparer`: the share for the first answer where it was shown first, and where it was shown second."""
+
+
 @dataclass(frozen=True, config=FORBID)
 class Judge:
     """A judgement of pairs. Its fields are its identity; a stage among them is an input."""
@@ -24,9 +28,18 @@ class Judge:
     role: ClassVar[str] = "prompts"
     """Data role whose prompts it judges answers to."""
 
-    def comparer(self, job: Any) -> Comparer:
-        """The judgement, with whatever it needs loaded once."""
+    def orders(self, job: Any) -> BothOrders:
+        """The judgement in both orders, with whatever it needs loaded once."""
         raise TypeError(f"{type(self).__name__} does not say how it judges")
+
+    def comparer(self, job: Any) -> Comparer:
+        """The mean of both orders, since a judge may lean to a position."""
+        orders = self.orders(job)
+
+        def compare(rows: Sequence[Mapping[str, Any]], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+            return [(there + back) / 2 for there, back in orders(rows, firsts, seconds)]
+
+        return compare
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -36,7 +49,7 @@ class RewardJudge(Judge):
     reward: Reward
     scale: float | None = Field(default=None, gt=0)  # share = sigmoid(scale * difference); null: 1, 0, or 1/2 for a tie
 
-    def comparer(self, job: Any) -> Comparer:
+    def orders(self, job: Any) -> BothOrders:
         score = self.reward.scorer(job)
 
         def share(difference: float) -> float:
@@ -44,9 +57,12 @@ class RewardJudge(Judge):
                 return 0.5 if difference == 0 else float(difference > 0)
             return 1 / (1 + math.exp(-self.scale * difference))
 
-        def compare(rows: Sequence[Mapping[str, Any]], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        def compare(
+            rows: Sequence[Mapping[str, Any]], firsts: Sequence[str], seconds: Sequence[str]
+        ) -> list[tuple[float, float]]:
             pairs = zip(score(rows, firsts), score(rows, seconds), strict=True)
-            return [share(first - second) for first, second in pairs]
+            shares = [share(first - second) for first, second in pairs]
+            return list(zip(shares, shares, strict=True))
 
         return compare
 
@@ -62,7 +78,7 @@ class ModelJudge(Judge):
     model: Stage
     question: str  # with {prompt}, {first} and {second}; it ends where "1" or "2" follows
 
-    def comparer(self, job: Any) -> Comparer:
+    def orders(self, job: Any) -> BothOrders:
         import torch
 
         from polm_bench.models.chat import encode_prompts
@@ -95,8 +111,15 @@ class ModelJudge(Judge):
                     found.extend((last[:, one] - last[:, two]).float().sigmoid().tolist())
             return found
 
-        def compare(rows: Sequence[Mapping[str, Any]], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        def compare(
+            rows: Sequence[Mapping[str, Any]], firsts: Sequence[str], seconds: Sequence[str]
+        ) -> list[tuple[float, float]]:
             there, back = asked(rows, firsts, seconds), asked(rows, seconds, firsts)
-            return [(a + 1 - b) / 2 for a, b in zip(there, back, strict=True)]
+            return [(a, 1 - b) for a, b in zip(there, back, strict=True)]
 
         return compare
+
+
+def count(job: Any, **more: int) -> None:
+    """Add to notes of the ledger that are counts."""
+    job.ledger.note(**{name: job.ledger.notes.get(name, 0) + number for name, number in more.items()})
