@@ -102,7 +102,7 @@ class GAE(Advantage):
 class LeaveOneOut(Advantage):
     """An answer's reward less the mean reward of the other answers to its prompt.
 
-    Ahmadian et al. 2024 (arXiv:2402.14740), Eq. 8: R(y_i) - 1/(k-1) * sum_{j != i} R(y_j); the reward has the KL penalty in it.
+    Ahmadian et al. 2024 (arXiv:2402.14740), Section 2.3: R(y_i) - 1/(k-1) * sum_{j != i} R(y_j); the reward has the KL penalty in it.
     """
 
     def __call__(self, scored: Scored) -> Tensor:
@@ -151,12 +151,34 @@ class GreedyBaseline(Advantage):
 class BatchWhitened(Advantage):
     """Each token's return (score less the penalties from here on), whitened over all tokens of the batch.
 
-    Hu 2025 (arXiv:2501.03262), Eqs. 7-9: A_t = r(x, y) - beta * sum_{i >= t} KL_i, then (A - mean) / std over the global batch. No critic and no group.
+    Hu et al. 2025 (arXiv:2501.03262v9), Eqs. 4 and 5: A_t = r(x, y) - beta * sum_{i >= t} KL_i, then (A - mean) / std over the global batch. No critic and no group.
     """
 
     def __call__(self, scored: Scored) -> Tensor:
         returns = (scored.scores[:, None] - to_come(scored.penalty)) * scored.mask
         return whitened(returns, scored.mask)
+
+
+@dataclass(frozen=True, config=FORBID)
+class OnlineDPO(Advantage):
+    """How much DPO's loss on the best and the worst answer to a prompt falls with the log-prob of each; the others have none.
+
+    Guo et al. 2024 (arXiv:2402.04792), Algorithm 1, with the loss of DPO (arXiv:2305.18290, Eq. 7): its gradient is
+    -beta * sigmoid(-h) * (grad log pi(best) - grad log pi(worst)), h = beta * (log-ratio of the best - log-ratio of the worst). The penalty must be
+    the log-ratio in nats itself (`rollouts.penalty: 1.0`), the loss REINFORCE averaged by answer, with one step on each round; then the gradient is that
+    of the mean over pairs. A prompt whose answers have the same reward teaches nothing; trl prefers the first of them.
+    """
+
+    beta: Annotated[float, Field(gt=0)]
+
+    def __call__(self, scored: Scored) -> Tensor:
+        scores = scored.scores.view(-1, scored.group)
+        ratios = scored.penalty.sum(1).view(-1, scored.group)
+        best, worst = scores.argmax(1, keepdim=True), scores.argmin(1, keepdim=True)
+        apart = self.beta * (ratios.gather(1, best) - ratios.gather(1, worst))
+        pull = self.beta * (-apart).sigmoid() * scored.group * (scores.gather(1, best) > scores.gather(1, worst))
+        found = scores.new_zeros(scores.shape).scatter_add(1, best, pull).scatter_add(1, worst, -pull)
+        return scored.spread(found.flatten())
 
 
 def to_come(penalty: Tensor) -> Tensor:

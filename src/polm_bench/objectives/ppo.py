@@ -12,7 +12,7 @@ from polm_bench.graph import FORBID
 if TYPE_CHECKING:
     from torch import Tensor
 
-Average = Literal["sequence", "token", "length"]
+Average = Literal["sequence", "token", "length", "answer"]
 
 
 class TokenLogps(NamedTuple):
@@ -54,7 +54,8 @@ class PolicyLoss:
     """Raise it when what the objective computes changes."""
 
     average: Average
-    """Weight of a token: `sequence` 1/(N * its answer's tokens), `token` 1/(the batch's tokens), `length` 1/(N * the most tokens an answer may have)."""
+    """Weight of a token: `sequence` 1/(N * its answer's tokens), `token` 1/(the batch's tokens), `length` 1/(N * the most tokens an answer may have),
+    `answer` 1/N: an answer's costs are summed."""
     kl: NonNegativeFloat  # weight of k3 towards the reference in the loss, nats to reward; 0 needs no reference here
     entropy: NonNegativeFloat  # weight of the entropy bonus
 
@@ -85,6 +86,8 @@ class PolicyLoss:
                 return mask / lengths.sum()
             case "length":
                 return mask / (len(mask) * longest)
+            case "answer":
+                return mask / len(mask)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -93,7 +96,7 @@ class Clipped(PolicyLoss):
 
     Schulman et al. 2017 (arXiv:1707.06347), Eq. 7: -min(w * A, clip(w, 1 - low, 1 + high) * A), w = policy / old.
     Two bounds as in DAPO (arXiv:2503.14476, Eq. 10). `ratio="sequence"` takes the geometric mean of w over the answer's tokens
-    (GSPO, arXiv:2507.18071, Eq. 7), `ratio="answer"` the product over them: the whole answer as one action (RLOO, arXiv:2402.14740, Section 3.2).
+    (GSPO, arXiv:2507.18071, Eq. 7), `ratio="answer"` the product over them: the whole answer as one action (RLOO, arXiv:2402.14740, Section 2.2).
     """
 
     low: NonNegativeFloat
