@@ -60,9 +60,11 @@ class TableSpec:
     budgets: tuple[str, ...] = Field(min_length=1)
     suites: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
+    trials: int = Field(default=1, ge=1)  # of tuning, for each method that declares a search; 1 is untuned
     scores: tuple[str, ...] = ()  # columns as "task/metric"; none given are the suite's headline scores
     against: str = "flops"  # the cost that quality is weighed against in the plot and on the Pareto front
-    view: Literal["scores", "effects"] = "scores"  # effects: what each recipe claims, and whether it was seen
+    view: Literal["scores", "effects", "frontier"] = "scores"
+    """effects: what each recipe claims, and whether it was seen; frontier: reward against divergence from the start, at several settings of each."""
     paradigms: tuple[str, ...] = ()  # patterns in `recipes` find only methods of these
     families: tuple[str, ...] = ()  # ... and of these families (patterns)
     grouped: bool = False  # rows under the names of their paradigms
@@ -70,6 +72,10 @@ class TableSpec:
     overall: bool = False  # one more sheet: the methods over all tasks
     records_of: str | None = None  # another table, whose published records this one reads
     printed: Printed | None = None  # a table of the survey that the measured columns stand beside
+    points: Mapping[str, Mapping[str, tuple[float, ...]]] = Field(default_factory=dict)
+    """recipe -> settings and their values, each combination a cell of its own (frontier)."""
+    words: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # recipe -> more words of its cells (frontier)
+    probe: str | None = None  # of conf/probe/, for every cell (frontier)
 
     def places(self) -> list[Place]:
         """Model, data, budget and suite of each block of rows."""
@@ -100,7 +106,7 @@ def load_spec(conf_dir: Path, name: str) -> TableSpec:
     """
     folder = Path(conf_dir) / "table"
     path = folder / f"{name}.yaml"
-    if not path.is_file():
+    if Path(name).name != name or not path.is_file():
         raise UnknownName("table", name, (found.stem for found in folder.glob("*.yaml")))
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))

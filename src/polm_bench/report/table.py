@@ -10,6 +10,7 @@ from polm_bench.report.choose import Cells
 from polm_bench.report.data_page import data_page
 from polm_bench.report.effect_page import effect_page
 from polm_bench.report.facts import recipe_facts
+from polm_bench.report.frontier import frontier
 from polm_bench.report.page import Page
 from polm_bench.report.publish import save
 from polm_bench.report.records import Record, load
@@ -33,8 +34,10 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     """The page that the table's description asks for. Raises BadData for a recipe's YAML that can't be read."""
     if spec.printed and spec.printed.join == "data":
         return Made(spec, data_page(spec, conf_dir), ())
+    if spec.view == "frontier":
+        return Made(spec, *frontier(spec, records, recipe_facts(conf_dir)))
     if spec.view == "effects" or spec.printed:
-        cells, facts = Cells(records), recipe_facts(conf_dir)
+        cells, facts = Cells(records, spec.trials), recipe_facts(conf_dir)
         found = [
             cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
         ]

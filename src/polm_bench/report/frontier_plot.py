@@ -1,0 +1,141 @@
+"""Plots beside the frontier: reward against divergence, proxy against gold reward, and likelihoods along training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from polm_bench.report.plot import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from polm_bench.report.frontier import Point
+
+MARKS = "os^vD<>Pp*hX"
+PANEL = (4.6, 3.6)  # inches
+Curve = list[dict[str, float]]
+
+
+def svg(points: Sequence[Point]) -> str:
+    """The panels as SVG text; equal points give equal text. Panels without anything to show are left out."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    panels: list[Callable[[Axes, Sequence[Point]], None]] = [_frontier, _length]
+    panels += [_proxy, _gold] if any(True for _ in _policies(points)) else []
+    panels += [_likelihoods] if any(True for _ in _pairs(points)) else []
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+        across = min(3, len(panels))
+        lines = -(-len(panels) // across)
+        figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * lines), layout="constrained")
+        FigureCanvasSVG(figure)
+        for number, draw in enumerate(panels, 1):
+            draw(figure.add_subplot(lines, across, number), points)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def _look(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
+    """Colour and mark of each method."""
+    names = dict.fromkeys(point.recipe for point in points)
+    return {name: {"color": f"C{n % 10}", "marker": MARKS[n % len(MARKS)]} for n, name in enumerate(names)}
+
+
+def _frontier(axes: Axes, points: Sequence[Point]) -> None:
+    from polm_bench.report.frontier import KL, REWARD
+
+    _lines(axes, points, KL, REWARD)
+    front = sorted((point.values[KL].value, point.values[REWARD].value) for point in points if point.front)
+    if front:
+        axes.step(*zip(*front, strict=True), where="post", color="0.6", linestyle="--", linewidth=1, zorder=0)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_title("Reward against divergence", fontsize=9)
+    axes.set_xlabel("KL(model || start), nats per answer (k1)")
+    axes.set_ylabel("gold reward")
+    axes.legend(fontsize=6, ncols=2)
+
+
+def _length(axes: Axes, points: Sequence[Point]) -> None:
+    from polm_bench.report.frontier import REWARD
+
+    _lines(axes, points, "drift/tokens", REWARD)
+    axes.set_title("Reward against length", fontsize=9)
+    axes.set_xlabel("tokens per answer")
+    axes.set_ylabel("gold reward")
+
+
+def _lines(axes: Axes, points: Sequence[Point], across: str, up: str) -> None:
+    """A line per method through its settings in their order."""
+    for name, look in _look(points).items():
+        own = [point for point in points if point.recipe == name and {across, up} <= set(point.values)]
+        if own:
+            xs, ys = ([point.values[column].value for point in own] for column in (across, up))
+            axes.plot(xs, ys, linewidth=1, markersize=4, label=own[0].title, **look)
+
+
+def _policies(points: Sequence[Point]) -> Iterator[tuple[Point, Curve]]:
+    """Curves with a reward that is learned from and one that is watched, of each method's setting that pulls back least."""
+    yield from _curves(points, "TrainPolicy", ("reward", "gold"), lambda own: own[0])
+
+
+def _pairs(points: Sequence[Point]) -> Iterator[tuple[Point, Curve]]:
+    """Curves with the likelihoods of both answers, of each method's middle setting."""
+    yield from _curves(points, "TrainPairs", ("logp_chosen", "logp_rejected"), lambda own: own[len(own) // 2])
+
+
+def _curves(
+    points: Sequence[Point], kind: str, names: tuple[str, str], choose: Callable[[list[Point]], Point]
+) -> Iterator[tuple[Point, Curve]]:
+    for recipe in dict.fromkeys(point.recipe for point in points):
+        own = [point for point in points if point.recipe == recipe and point.records]
+        if not own:
+            continue
+        point = choose(own)
+        told = [curve["points"] for curve in point.records[0].data.get("curves", ()) if curve["kind"] == kind]
+        if told and all(name in told[-1][0] for name in names):
+            yield point, told[-1]
+
+
+def _proxy(axes: Axes, points: Sequence[Point]) -> None:
+    _along(axes, points, "reward", "proxy reward: what is learned from")
+
+
+def _gold(axes: Axes, points: Sequence[Point]) -> None:
+    _along(axes, points, "gold", "gold reward: what is wanted")
+
+
+def _along(axes: Axes, points: Sequence[Point], name: str, title: str) -> None:
+    """A reward along training, against the divergence so far where the curve has it, else against the step."""
+    look = _look(points)
+    with_kl = all("kl" in curve[0] for _, curve in _policies(points))
+    for point, curve in _policies(points):
+        style = {"color": look[point.recipe]["color"], "linewidth": 1, "label": f"{point.title}, {point.label()}"}
+        axes.plot([each["kl" if with_kl else "step"] for each in curve], [each[name] for each in curve], **style)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("KL(model || start) along training, nats per answer (k1)" if with_kl else "step")
+    axes.set_ylabel("reward")
+    axes.legend(fontsize=6)
+
+
+def _likelihoods(axes: Axes, points: Sequence[Point]) -> None:
+    look = _look(points)
+    for point, curve in _pairs(points):
+        first = curve[0]
+        for name, line in (("logp_chosen", "-"), ("logp_rejected", ":")):
+            axes.plot(
+                [each["step"] for each in curve],
+                [each[name] - first[name] for each in curve],
+                linestyle=line,
+                linewidth=1,
+                color=look[point.recipe]["color"],
+                label=f"{point.title}, {point.label()}" if line == "-" else None,
+            )
+    axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_title("Likelihood along training: chosen (solid), rejected (dotted)", fontsize=9)
+    axes.set_xlabel("step")
+    axes.set_ylabel("change of the log-prob, nats")
+    axes.legend(fontsize=6)
