@@ -21,16 +21,20 @@ class Encoded(NamedTuple):
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[Message]]) -> list[list[int]]:
     """Token ids of each conversation up to where the assistant's answer starts."""
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return _ids(tokenizer, texts)
 
 
 def encode_completions(tokenizer: PreTrainedTokenizerBase, completions: Sequence[str]) -> list[list[int]]:
     """Token ids of each answer, with the end token."""
-    if not completions:
+    return [[*ids, tokenizer.eos_token_id] for ids in _ids(tokenizer, completions)]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids alone: the masks that tokenizers add by themselves take as long to make."""
+    if not texts:
         return []
-    return [
-        [*ids, tokenizer.eos_token_id] for ids in tokenizer(list(completions), add_special_tokens=False)["input_ids"]
-    ]
+    plain = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+    return tokenizer(list(texts), **plain)["input_ids"]
 
 
 def join(prompt: list[int], completion: list[int], max_length: int) -> Encoded:
