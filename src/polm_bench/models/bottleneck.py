@@ -29,9 +29,9 @@ RULE_STD = 1e-4  # phm_init_range of the authors' seq2seq/configs/compacter.json
 class Bottleneck(Structure):
     """A down-projection, a nonlinearity and an up-projection, with a residual path round them, at modules of every block.
 
-    serial: f(x) -> y + U s(D y) with y = f(x). Houlsby et al. 2019 (arXiv:1902.00751), Section 2.1: after the projection that ends a sublayer and
-    before the residual connection; weights start near zero, so that the module starts near the identity.
-    parallel: f(x) -> f(x) + scale * U s(D x). He et al. 2022 (arXiv:2110.04366), Table 1 and Section 4.6: beside the sublayer, D as in LoRA, U zero.
+    serial: f(x) -> y + U s(D y) with y = f(x). Houlsby et al. 2019 (arXiv:1902.00751): after the projection that ends a sublayer and before the
+    residual connection (their modeling.py); weights start near zero, so that the module starts near the identity.
+    parallel: f(x) -> f(x) + scale * U s(D x). He et al. 2022 (arXiv:2110.04366): beside the sublayer, D as in LoRA, U zero (their exps/run_xsum.sh).
     """
 
     at: tuple[str, ...]  # ends of the names of modules, e.g. o_proj
@@ -53,7 +53,7 @@ class Bottleneck(Structure):
             for layer in (
                 down,
                 up,
-            ):  # Section 3.6: "a zero-mean Gaussian with standard deviation 10^-2 or less", cut at two of them
+            ):  # a Gaussian cut at two standard deviations, as google-research/adapter-bert's modeling.py; 1e-3 there
                 nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
         else:
             nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
@@ -67,8 +67,8 @@ class Bottleneck(Structure):
 class Hypercomplex(Structure):
     """Compacter: serial bottlenecks whose projections are sums of Kronecker products, W = sum_i A_i (x) (s_i t_i^T).
 
-    Karimi Mahabadi et al. 2021 (arXiv:2106.04647), Eqs. 4 and 5: the n matrices A_i [n, n] are shared by all layers and by both projections, the
-    rank-one factors s_i [k/n, 1] and t_i [1, d/n] belong to one projection.
+    Karimi Mahabadi et al. 2021 (arXiv:2106.04647; rabeehk/compacter, seq2seq/hypercomplex/layers.py): the n matrices A_i [n, n] are shared by all
+    layers and by both projections, the rank-one factors s_i [k/n, 1] and t_i [1, d/n] belong to one projection.
     """
 
     at: tuple[str, ...]
@@ -100,7 +100,8 @@ class Hypercomplex(Structure):
 class ScaleShift(Structure):
     """y = f(x) -> gamma * y + beta, one of each a channel.
 
-    SSF, Lian et al. 2022 (arXiv:2210.08823), Eq. 3; gamma starts near 1 and beta near 0, both with standard deviation 0.02 (the authors' init_ssf_scale_shift).
+    SSF, Lian et al. 2022 (arXiv:2210.08823); gamma starts near 1 and beta near 0, both with standard deviation 0.02 (dongzelian/SSF,
+    models/vision_transformer.py, init_ssf_scale_shift).
     """
 
     at: tuple[str, ...]

@@ -45,8 +45,8 @@ class Masked(Tuning):
     """The `density` weights with the largest score on some rows; the mask is found once, and the rest never moves.
 
     `fisher`: mean over rows of the squared gradient, the diagonal of the empirical Fisher information; FISH mask, Sung et al. 2021
-    (arXiv:2111.09839), Eq. 5, and Child-Tuning-D, Xu et al. 2021 (arXiv:2109.05687), Eq. 6.
-    `second_order`: square of the mean gradient; SAM, Fu et al. 2023 (arXiv:2211.15583), Theorem 3 with equal curvatures: the weights by which the
+    (arXiv:2111.09839), and Child-Tuning-D, Xu et al. 2021 (arXiv:2109.05687).
+    `second_order`: square of the mean gradient; SAM, Fu et al. 2023 (arXiv:2211.15583), with equal curvatures: the weights by which the
     loss can fall most.
     """
 
@@ -76,7 +76,7 @@ class Masked(Tuning):
 class Dropped(Tuning):
     """At every step other weights move: a gradient is kept with probability `kept`, and then divided by it.
 
-    Child-Tuning-F, Xu et al. 2021 (arXiv:2109.05687), Eqs. 3-5. As in the authors' optimiser, the mask meets the clipped gradient, before Adam's
+    Child-Tuning-F, Xu et al. 2021 (arXiv:2109.05687). As in the authors' ChildTuningOptimizer.py, the mask meets the clipped gradient, before Adam's
     moments; a weight whose gradient was dropped still moves by its momentum.
     """
 
