@@ -34,10 +34,11 @@ MAY_IMPORT = {
     "report": {"errors", "graph", "stats", "paths"},
     "settings": {"paths"},
     "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},
-    "cli": CORE | {"config", "run", "report"},
+    "tune": CORE | PURE | {"config", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
+    "cli": CORE | {"config", "run", "tune", "report"},
     "__main__": {"cli"},
 }
-HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "datasets", "pandas", "mergekit"}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "optuna", "datasets", "pandas", "mergekit"}
 LIGHT_ROOMS = {
     "graph",
     "errors",
@@ -51,6 +52,7 @@ LIGHT_ROOMS = {
     "recipes",
     "stages",
     "data",
+    "tune",
 }
 
 

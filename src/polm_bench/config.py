@@ -47,11 +47,13 @@ class Plan:
     launch: Launch
     track: str
     recipe: Recipe
+    context: Context
     graph: Graph
     evaluations: dict[str, Stage]  # rows: base, start (where there is one), self (where the suite can judge it)
     config: dict[str, Any]
     origins: dict[str, str]
     overrides: tuple[str, ...]
+    search: dict[str, Any] | None = None  # what the recipe says of its tuning; part of no stage
 
     @cached_property
     def record_id(self) -> str:
@@ -184,6 +186,7 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     if not isinstance(config, dict):
         raise BadOverride("the configuration is not a mapping")
+    search = config["recipe"].pop("search", None) if isinstance(config["recipe"], dict) else None
     names = {group: str(choices[group]) for group in GROUPS}
     origins = dict(origins_of(config, names, overrides))
     for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
@@ -212,11 +215,13 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         launch=_made(config, "launch", Launch),
         track=str(config["track"]["name"]),
         recipe=recipe,
+        context=context,
         graph=graph,
         evaluations=_evaluations(base, graph, suite),
         config={str(name): value for name, value in config.items()},
         origins=origins,
         overrides=tuple(overrides),
+        search=search,
     )
 
 

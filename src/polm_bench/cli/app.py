@@ -34,6 +34,9 @@ EXAMPLES = {
     "plan": """
   polm-bench plan +recipe=dpo
   polm-bench plan +recipe=dpo model=smollm2_135m --json""",
+    "tune": """
+  polm-bench tune +recipe=dpo tune.trials=8
+  polm-bench tune +recipe=lora tune.trials=16 tune.sampler=random seed=1""",
     "ls": """
   polm-bench ls
   polm-bench ls recipes
@@ -117,8 +120,8 @@ def _dispatch(words: list[str]) -> int:
         from polm_bench.cli.worker import work
 
         return work(Path(words[1]))
-    # Everything after `run` and `plan` is Hydra's grammar, options such as -m and --config-dir included.
-    if words[:1] in (["run"], ["plan"]) and not {"-h", "--help"} & set(words[1:]):
+    # Everything after `run`, `plan` and `tune` is Hydra's grammar, options such as -m and --config-dir included.
+    if words[:1] in (["run"], ["plan"], ["tune"]) and not {"-h", "--help"} & set(words[1:]):
         overrides = [word for word in words[1:] if word != "--json"]
         return _run_or_plan(words[0], overrides, as_json="--json" in words[1:])
     arguments = parser().parse_args(words)
@@ -129,6 +132,10 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run_or_plan(command: str, overrides: list[str], as_json: bool) -> int:
+    if command == "tune":
+        from polm_bench.cli.tuning import tune
+
+        return tune(overrides, as_json)
     from polm_bench.cli import cells
 
     return cells.run(overrides, as_json) if command == "run" else cells.show_plan(overrides, as_json)
@@ -220,6 +227,7 @@ def parser() -> Parser:
 
     _add_cell_commands(add("run", "plan a cell, run what is missing, evaluate, write its record", CELL_HELP))
     _add_cell_commands(add("plan", "show a cell's stages, what is done and what it may take; runs nothing", CELL_HELP))
+    _add_cell_commands(add("tune", "try a recipe's settings, choose on validation rows, test the best once", TUNE_HELP))
     ls = add("ls", "list what there is")
     ls.add_argument("kind", nargs="?", choices=KINDS, metavar="kind", help=", ".join(KINDS))
     ls.add_argument("--format", choices=("plain", "md", "json"), default="plain")
@@ -260,6 +268,12 @@ CELL_HELP = """
 Overrides choose a value of each group (model= data= budget= suite= launch= track=) and a
 recipe (+recipe=), and change single numbers (recipe.optim.lr=1.0e-6, seed=1).
 `polm-bench ls` lists the values. Hydra's own options (-m, --cfg job, --config-dir) work too."""
+
+
+TUNE_HELP = """
+
+The recipe's `search:` names the settings and their values. tune.trials=N (8) trials are run, tune.sampler=tpe|random|grid (tpe)
+and tune.seed=N (0) say which; the first has the recipe's own numbers. The suite is put to the best one only. A killed study goes on."""
 
 
 def _add_cell_commands(made: Parser) -> None:

@@ -17,23 +17,31 @@ class Cells:
     A run with settings of its own (`recipe.lr=1e-4`) is another cell, though the names are the same: it never stands for this one.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], trials: int = 1) -> None:
+        """`trials`: how many trials of its settings a tuned record has had; where a cell has none such, its untuned one stands for it."""
+        self._trials = trials
         self._found: dict[tuple[object, ...], Record] = {}
         self._made: dict[str, Record] = {}
         for record in sorted((one for one in records if not changed_settings(one)), key=_age):
             cell = record.cell
             place = Place(*(cell[name] for name in Place._fields))
-            self._found[place, cell["recipe"], cell["seed"]] = record
+            self._found[place, cell["recipe"], cell["seed"], trials_of(record)] = record
             if record.status == "ok" and (key := record.data["rows"].get("self")):
                 self._made[key] = record
 
     def at(self, place: Place, recipe: str, seed: int) -> Record | None:
         """The record of a cell, if it has one."""
-        return self._found.get((place, recipe, seed))
+        tuned = self._found.get((place, recipe, seed, self._trials))
+        return tuned or self._found.get((place, recipe, seed, 1))
 
     def made(self, key: str) -> Record | None:
         """A record whose own model is the one that the evaluation with this key judged."""
         return self._made.get(key)
+
+
+def trials_of(record: Record) -> int:
+    """How many trials its settings were chosen from; 1 is untuned."""
+    return int((record.data.get("tuning") or {}).get("trials", 1))
 
 
 def _age(record: Record) -> tuple[str, str]:

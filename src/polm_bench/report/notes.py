@@ -51,7 +51,7 @@ def _failure(record: Record) -> str:
 
 def _untuned(record: Record) -> bool:
     trained = record.data["cost"].get("tokens_trained") or 0
-    return trained > 0 and (record.cell["config"].get("budget") or {}).get("trials") == 1
+    return trained > 0 and (record.cell["config"].get("budget") or {}).get("trials") == 1 and "tuning" not in record.data
 
 
 def contaminated(record: Record) -> Iterator[str]:
@@ -86,7 +86,8 @@ def _odd(
 
 
 def _budget(record: Record) -> dict[str, Any]:
-    return record.cell["config"].get("budget") or {}
+    budget = record.cell["config"].get("budget") or {}
+    return {name: value for name, value in budget.items() if name != "trials"}  # the mark of an untuned row says that
 
 
 def _versions(record: Record) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def build(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Facts]
 
     `facts` name the methods that have no record yet.
     """
-    draws, known = bootstrap(), Cells(records)
+    draws, known = bootstrap(), Cells(records, spec.trials)
     blocks: list[Block] = []
     used: list[Record] = []
     missing: list[tuple[str, ...]] = []
