@@ -83,9 +83,24 @@ class TableSpec:
 
     def cells(self) -> list[list[str]]:
         """Overrides of every cell, for `polm-bench run`; all seeds of a recipe one after the other, so that a row is whole early."""
+        probe = [f"+probe={self.probe}"] if self.probe else []
         return [
-            place.overrides(recipe, seed) for place in self.places() for recipe in self.recipes for seed in self.seeds
+            [
+                *place.overrides(recipe, seed),
+                *probe,
+                *(f"{name}={value}" for name, value in settings.items()),
+                *self.words.get(recipe, ()),
+            ]
+            for place in self.places()
+            for recipe in self.recipes
+            for settings in self.settings(recipe)
+            for seed in self.seeds
         ]
+
+    def settings(self, recipe: str) -> list[dict[str, float]]:
+        """The settings of each of a recipe's cells in one place and of one seed; one cell with none where the table varies nothing."""
+        varied = self.points.get(recipe, {})
+        return [dict(zip(varied, values, strict=True)) for values in product(*varied.values())]
 
     def record_names(self, facts: Iterable[Facts] = ()) -> list[str]:
         """What the names of the cells' record files begin with; with facts, also those that the recipes' claims are read against."""

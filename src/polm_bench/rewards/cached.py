@@ -35,7 +35,7 @@ class Cached(Judge):
         ) -> list[tuple[float, float]]:
             nonlocal ask
             places = [self._place(row, *pair) for row, *pair in zip(rows, firsts, seconds, strict=True)]
-            found = {place: read(place) for place in places}
+            found: dict[Path, tuple[float, float] | None] = {place: read(place) for place in places}
             wanted = [i for i, place in enumerate(places) if found[place] is None]
             missing = list({places[i]: i for i in wanted}.values())  # each question once
             if missing and ask is None:
