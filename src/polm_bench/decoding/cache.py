@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Kivi(Decoder):
     """Keys in groups per channel, values in groups per token, the newest tokens in full.
 
-    Liu et al. 2024 (arXiv:2402.02750), Algorithm 1. The prompt is read in full precision, as there; what is read afterwards sees the small cache.
+    Liu et al. 2024 (arXiv:2402.02750; the authors' models/llama_kivi.py). The prompt is read in full precision, as there; what is read afterwards sees
+    the small cache.
     """
 
     bits: Literal[2, 4, 8]

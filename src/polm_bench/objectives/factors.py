@@ -27,8 +27,8 @@ def rank_for(rows: int, columns: int, kept: float) -> int:
 def scaled(weight: Tensor, scale: Tensor, rank: int) -> Factors:
     """The best W of rank K where column j counts scale_j: SVD of W diag(scale), then diag(scale)^-1 on the right.
 
-    ASVD (Yuan et al. 2023, arXiv:2312.05821), Section 3.2: scale_j = (mean |x_j|)^alpha. FWSVD (Hsu et al. 2022, arXiv:2207.00112), Section 4: scale_j is the
-    square root of column j's Fisher information, summed over its weights. scale [N] must be positive.
+    ASVD (Yuan et al. 2023, arXiv:2312.05821; the authors' act_aware_utils.py and modules/svd_linear.py): scale_j = (mean |x_j|)^alpha. FWSVD (Hsu et
+    al. 2022, arXiv:2207.00112): scale_j is the square root of column j's Fisher information, summed over its weights. scale [N] must be positive.
     """
     import torch
 
@@ -40,7 +40,7 @@ def scaled(weight: Tensor, scale: Tensor, rank: int) -> Factors:
 def whitened(weight: Tensor, gram: Tensor, rank: int) -> Factors:
     """The W of rank K with the least error of W X for X X^T = `gram` [N, N].
 
-    SVD-LLM (Wang et al. 2024, arXiv:2403.07378), Section 3.1 and Theorem 3.2: S is the Cholesky factor of X X^T, the SVD is that of W S, and dropping
+    SVD-LLM (Wang et al. 2024, arXiv:2403.07378; the authors' SVDLLM.py): S is the Cholesky factor of X X^T, the SVD is that of W S, and dropping
     sigma_i costs exactly sigma_i in the Frobenius norm of the output.
     """
     import torch
@@ -55,7 +55,7 @@ def whitened(weight: Tensor, gram: Tensor, rank: int) -> Factors:
 def refitted(weight: Tensor, right: Tensor, gram: Tensor) -> Tensor:
     """The left factor [M, K] with the least error of left right X against W X for X X^T = `gram`, in closed form.
 
-    SVD-LLM, Section 3.2 of the first version: W X X^T R^T (R X X^T R^T)^-1, with X what comes out of the layers compressed before.
+    SVD-LLM, the update of the paper's first version: W X X^T R^T (R X X^T R^T)^-1, with X what comes out of the layers compressed before.
     """
     import torch
 

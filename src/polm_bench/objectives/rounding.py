@@ -49,7 +49,7 @@ def error(difference: Tensor, gram: Tensor) -> Tensor:
 def awq_scale(weights: Sequence[Tensor], gram: Tensor, mean: Tensor, bits: int, group: int, steps: int) -> Tensor:
     """Factors [N] on the input channels of weights [M, N] that read the same input, under which rounding costs the output least.
 
-    AWQ (Lin et al. 2023, arXiv:2306.00978), Eqs. 4-5: s = mean(|x|)^alpha, with alpha searched over a grid of `steps` in [0, 1); s is divided by
+    AWQ (Lin et al. 2023, arXiv:2306.00978): s = mean(|x|)^alpha, with alpha searched over a grid of `steps` in [0, 1); s is divided by
     sqrt(max s * min s), as the authors do (their awq/quantize/auto_scale.py). The error is that of these weights' own outputs; the authors take the whole
     attention or feed-forward block's.
     """
@@ -68,7 +68,7 @@ def awq_scale(weights: Sequence[Tensor], gram: Tensor, mean: Tensor, bits: int, 
 def awq_clipped(weight: Tensor, gram: Tensor, bits: int, group: int, steps: int, most: float) -> Tensor:
     """The weight with each group cut to the range under which rounding costs the output least.
 
-    AWQ's weight clipping (its Section 5; the authors' awq/quantize/auto_clip.py): ranges of 1, 1 - 1/steps, ... down to 1 - `most` of the largest
+    AWQ's weight clipping (the authors' awq/quantize/auto_clip.py): ranges of 1, 1 - 1/steps, ... down to 1 - `most` of the largest
     absolute weight of the group.
     """
     import torch
@@ -90,7 +90,7 @@ def awq_clipped(weight: Tensor, gram: Tensor, bits: int, group: int, steps: int,
 
 
 def inverse_factor(gram: Tensor, damping: float) -> Tensor:
-    """Upper Cholesky factor [N, N] of the inverse of 2 X X^T, damped by a share of its mean diagonal (GPTQ, Section 3.3)."""
+    """Upper Cholesky factor [N, N] of the inverse of 2 X X^T, damped by a share of its mean diagonal (GPTQ, the authors' gptq.py)."""
     import torch
 
     hessian = 2 * gram.double()
@@ -113,8 +113,8 @@ class Compensated(NamedTuple):
 def compensated(weight: Tensor, factor: Tensor, given: Grid, rounds: int | None = None) -> Compensated:
     """The first `rounds` columns are rounded in turn, and what a column's rounding costs the output is taken up by the columns after it.
 
-    GPTQ (Frantar et al. 2022, arXiv:2210.17323), Eqs. 2-3 and Algorithm 1, without its blocks, which change the speed and not the result. QuIP (Chee et
-    al. 2023, arXiv:2307.13304), Theorem 6: its LDLQ is the same procedure.
+    GPTQ (Frantar et al. 2022, arXiv:2210.17323; the authors' gptq.py, fasterquant), without its blocks, which change the speed and not the result.
+    QuIP (Chee et al. 2023, arXiv:2307.13304): its LDLQ is the same procedure (their README).
     """
     import torch
 
@@ -153,13 +153,13 @@ def turned(matrix: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def balance(weight: Tensor, gram: Tensor) -> Tensor:
-    """QuIP's rescaling [N], Algorithm 1: (diag(H) / diag(W^T W))^(1/4), by which columns of W are multiplied before they are rounded."""
+    """QuIP's rescaling [N] (the authors' method.py, preproc): (diag(H) / diag(W^T W))^(1/4), by which columns of W are multiplied before they are rounded."""
     return (gram.diagonal() / weight.double().pow(2).sum(0).clamp(min=1e-12)).clamp(min=1e-12) ** 0.25
 
 
 def sensitivity(weight: Tensor, rounded: Tensor, gram: Tensor) -> Tensor:
     """What rounding a column costs the output [N].
 
-    OWQ (Lee et al. 2023, arXiv:2306.02272), Section 3: lambda_j ||dW_:j||^2, with lambda_j on the diagonal of the Hessian 2 X X^T.
+    OWQ (Lee et al. 2023, arXiv:2306.02272; the authors' owq/recon.py): lambda_j ||dW_:j||^2, with lambda_j on the diagonal of the Hessian 2 X X^T.
     """
     return 2 * gram.diagonal() * (weight - rounded).double().pow(2).sum(0)

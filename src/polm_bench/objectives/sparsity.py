@@ -30,7 +30,7 @@ def saliency(weight: Tensor, curvature: Tensor) -> Tensor:
 def taylor(weight: Tensor, gradient: Tensor) -> Tensor:
     """How much the loss changes when a weight is set to zero, to first order: |w dL/dw|.
 
-    LLM-Pruner (Ma et al. 2023, arXiv:2305.11627), Section 3.2, without the second-order term (the authors' `--taylor param_first`).
+    LLM-Pruner (Ma et al. 2023, arXiv:2305.11627), without the second-order term (the authors' `--taylor param_first`).
     """
     return (weight * gradient).abs()
 
