@@ -68,7 +68,8 @@ def test_what_a_killed_writer_left_is_litter_and_what_a_living_one_writes_is_not
     assert sorted(one.what for one in upkeep.litter(home)) == [
         "a stage that no record names",
         "checkpoints of an unfinished stage",
-        "left by a killed writer",
+        "left by a killed writer",  # the folder it wrote to
+        "left by a killed writer",  # its notice
     ]
 
 

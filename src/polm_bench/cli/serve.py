@@ -15,6 +15,7 @@ from polm_bench.paths import home
 
 def ui(host: str, port: int) -> int:
     """Become the MLflow UI over this store; does not return while it serves."""
+    from polm_bench.run.redact import scrub
     from polm_bench.run.track import initialise, tracking_uri
 
     place = home()
@@ -25,7 +26,7 @@ def ui(host: str, port: int) -> int:
     experiment = initialise(place)
     shown = f"[{host}]" if ":" in host else host
     print(
-        f"MLflow UI over {uri}\nopen http://{shown}:{port}/#/experiments/{experiment}/runs   (Ctrl-C ends it)",
+        f"MLflow UI over {scrub(uri)}\nopen http://{shown}:{port}/#/experiments/{experiment}/runs   (Ctrl-C ends it)",
         flush=True,
     )
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
@@ -48,13 +49,14 @@ def doctor(as_json: bool) -> int:
 
 def replay() -> int:
     """Bring MLflow level with the records."""
+    from polm_bench.run.redact import scrub
     from polm_bench.run.track import replay as replayed
     from polm_bench.run.track import tracking_uri
 
     place = home()
     total = len(list((place / "records").glob("*.json")))
     count = replayed(place)
-    print(f"{count} of {total} records mirrored to {tracking_uri(place)}; the others were there already.")
+    print(f"{count} of {total} records mirrored to {scrub(tracking_uri(place))}; the others were there already.")
     return 0
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import BadOverride, MissingExtra
 from polm_bench.run import provenance, record, upkeep
-from polm_bench.run.store import Store
+from polm_bench.run.store import Store, writable
 
 if TYPE_CHECKING:
     from polm_bench.config import Plan
-    from polm_bench.run.execute import Reporter
+    from polm_bench.run.execute import Reporter, Work
 
 
 def store_of(home: Path) -> Store:
@@ -40,20 +40,23 @@ def finished(plan: Plan, home: Path) -> Path | None:
 
 def want(home: Path, plans: Sequence[Plan]) -> None:
     """Note the cells that are about to be run, for `polm-bench status`. Raises StoreError where the home can't be written."""
-    store_of(home).prepare()
-    upkeep.want(home, {plan.record_id: _command(plan) for plan in plans if not finished(plan, home)})
+    missing = {plan.record_id: _command(plan) for plan in plans if not finished(plan, home)}
+    if missing:
+        store_of(home).prepare()
+        with writable(home):
+            upkeep.want(home, missing)
 
 
-def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
+def run_cell(plan: Plan, home: Path, reporter: Reporter, work: Work | None = None) -> Path:
     """Run what the store lacks and write the record; returns its path. A cell that is done already is not touched.
 
-    Raises PolmError for the user's mistakes, before anything is started where that can be known.
+    `work` runs a stage; None: as `launch` says. Raises PolmError for the user's mistakes, before anything is started where that can be known.
     """
     if path := finished(plan, home):
         return path
     _one_process()
     _installed(plan)
-    _quiet()
+    quiet()
     from polm_bench.run.execute import execute, perform
     from polm_bench.run.isolate import run_apart
 
@@ -61,8 +64,8 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     store.prepare()
     plan.data.prepare()
     started = _now()
-    work = partial(run_apart, overrides=plan.overrides) if plan.launch.isolate else perform
-    outcomes = execute(plan.goals(), store, plan.launch, reporter, plan.record_id, work)
+    here = partial(run_apart, overrides=plan.overrides) if plan.launch.isolate else perform
+    outcomes = execute(plan.goals(), store, plan.launch, reporter, plan.record_id, work or here)
     made = record.build(
         plan.record_id,
         plan.cell(),
@@ -77,8 +80,9 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter) -> Path:
     if made["status"] == "ok":
         items = {row: store.path(stage) / "items.parquet" for row, stage in plan.evaluations.items()}
         made["contamination"] = plan.contamination(home / "overlap", made["scores"], items)
-    path = record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
-    upkeep.got(home, plan.record_id)
+    with writable(home):
+        path = record.write(made, plan.evaluations, plan.graph.probes, store, records_of(home))
+        upkeep.got(home, plan.record_id)
     return path
 
 
@@ -99,7 +103,7 @@ def _installed(plan: Plan) -> None:
                 raise MissingExtra(f"recipe '{plan.names['recipe']}'", extra)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
     quiet = {
         "TQDM_DISABLE": "1",

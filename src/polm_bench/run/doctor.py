@@ -13,6 +13,7 @@ from typing import Any
 from polm_bench import __version__
 from polm_bench.errors import PolmError
 from polm_bench.paths import PACKAGE, conf_dir
+from polm_bench.run.redact import scrub
 
 LOW_DISK = 5e9  # bytes; a full checkpoint of a 135M model with its optimiser takes two
 
@@ -65,7 +66,7 @@ def _paths(home: Path) -> dict[str, Any]:
         "conf": str(conf_dir()),
         "home": str(home),
         "disk_free": f"{shutil.disk_usage(existing).free / 1e9:.1f} GB",
-        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", "not set: SQLite in home"),
+        "MLFLOW_TRACKING_URI": scrub(os.environ.get("MLFLOW_TRACKING_URI", "not set: SQLite in home")),
         "browser": shutil.which("chromium") or shutil.which("google-chrome") or "none (only a test needs one)",
     }
 

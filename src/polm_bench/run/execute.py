@@ -16,7 +16,7 @@ from polm_bench.probes.memory import peak_device_bytes, peak_host_bytes, reset_p
 from polm_bench.run.interrupt import in_time, stoppable
 from polm_bench.run.job import Job, Progress
 from polm_bench.run.launch import Launch
-from polm_bench.run.store import Store
+from polm_bench.run.store import Store, refusal
 
 Status = Literal["ok", "failed", "oom", "diverged", "timeout"]
 
@@ -146,8 +146,8 @@ def _attempt(
 ) -> Outcome | None:
     """Run the stage and commit it; the outcome where that failed."""
     scratch = store.scratch(stage)
-    scratch.mkdir(parents=True, exist_ok=True)
     with store.writing(stage) as partial:
+        scratch.mkdir(parents=True, exist_ok=True)
 
         def progress(done: float, total: float, what: str) -> None:
             reporter.progress(done, total, what)
@@ -161,6 +161,8 @@ def _attempt(
         except PolmError:
             raise
         except Exception as error:  # every other failure is a result of the cell
+            if refusal(error) is not None:
+                raise  # the store's failure, which says nothing of the stage
             _spend(job, started)
             status = classify(error)
             log.debug("stage %s", stage.folder, exc_info=error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from polm_bench.graph import Stage, ordered
 from polm_bench.run.execute import Outcome, Status
 from polm_bench.run.ledger import total
-from polm_bench.run.store import Store, write_json
+from polm_bench.run.redact import scrubbed
+from polm_bench.run.store import Store, replacing, write_json
 
 SCHEMA = 1
 SERVING = [
@@ -92,11 +92,10 @@ def write(
         target = folder / name
         if not target.exists():
             judges = [judge for judge in (evaluations.get(row), probes.get(row)) if judge is not None]
-            beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-            _copy_items([store.path(judge) / "items.parquet" for judge in judges], beside)
-            beside.replace(target)
+            with replacing(target) as beside:
+                _copy_items([store.path(judge) / "items.parquet" for judge in judges], beside)
     path = folder / f"{record['id']}.json"
-    write_json(path, record)
+    write_json(path, scrubbed(record))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ INNOCENT = re.compile(r"(^|[_.\-])(eos|bos|pad|unk|mask|sep|stop)_token$", re.IG
 ASSIGNMENT = re.compile(r"(?<![\w.\-])([\w.\-]+)=(\"[^\"]*\"|'[^']*'|\S+)")
 LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 REMOVED = "(removed)"
+SHORTEST = 8  # characters of a secret; a shorter one would be found in innocent words
 
 
 def redact_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +35,26 @@ def redact_text(text: str) -> str:
     """Text without logins in addresses and without the values of `some_token=...`."""
     text = LOGIN.sub("", text)
     return ASSIGNMENT.sub(lambda found: f"{found[1]}={REMOVED}" if is_secret(found[1]) else found[0], text)
+
+
+def scrub(text: str) -> str:
+    """Text without logins in addresses and without the secrets that this process was given in its environment."""
+    for value in _given():
+        text = text.replace(value, REMOVED)
+    return LOGIN.sub("", text)
+
+
+def scrubbed(value: Any) -> Any:
+    """Copy of a JSON value with all its texts scrubbed."""
+    if isinstance(value, dict):
+        return {name: scrubbed(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrubbed(item) for item in value]
+    return scrub(value) if isinstance(value, str) else value
+
+
+def _given() -> list[str]:
+    return [value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST]
 
 
 def is_secret(name: str) -> bool:

@@ -107,12 +107,9 @@ class Store:
         for stale in (self.root / ".partial").glob(f"{stage.folder}-*"):
             shutil.rmtree(stale, ignore_errors=True)  # we hold the lock, so its writer is dead
         try:
-            partial.mkdir(parents=True)
-            yield partial
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-                raise StoreError(_unwritable(self.root, error)) from error
-            raise
+            with writable(self.root):
+                partial.mkdir(parents=True)
+                yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -182,18 +179,56 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: beside its place, flushed to disk, then renamed."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when the block ends well, flushed to disk.
+
+    It is locked meanwhile, so that what a killed writer left can be told from what a living one writes.
+    """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with beside.open("w") as handle:
-            json.dump(value, handle, indent=1, ensure_ascii=False, allow_nan=False)
-            handle.write("\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
+        with beside.open("ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield beside
+            os.fsync(held.fileno())
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: beside its place, flushed to disk, then renamed."""
+    with replacing(path) as beside, beside.open("w") as handle:
+        json.dump(value, handle, indent=1, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+FULL = ("no space left on device", "os error 28", "file write failed", "pytorchstreamwriter failed writing")
+"""What Python, safetensors and torch's archive writer say of a full disk; the last two raise no OSError."""
+
+
+@contextlib.contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Raises StoreError where the block fails because the file system takes no more."""
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise StoreError(_unwritable(root, refused)) from error
+
+
+def refusal(error: BaseException) -> OSError | None:
+    """What the file system refused a writer, where that is why it failed: no room, no quota, or no writing at all."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+            return cause
+        if any(words in str(cause).lower() for words in FULL):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _sync(folder: Path) -> None:
@@ -206,4 +241,4 @@ def _sync(folder: Path) -> None:
 
 def _unwritable(root: Path, error: OSError) -> str:
     reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
-    return f"the store {root} can't be written: {reason}. Free some space or set POLM_HOME to a folder that can be written."
+    return f"the store {root} can't be written: {reason}. Free some space (`polm-bench gc` lists what no record needs) or set POLM_HOME to a folder that can be written."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import PolmError
 from polm_bench.run.mirror import child_of, group_of, mean_over_seeds
+from polm_bench.run.redact import scrub
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +41,7 @@ def track(record_path: Path, home: Path) -> None:
     except Exception as error:  # noqa: BLE001  MLflow being down or refusing a value never stops a run
         reason = str(error).strip().splitlines()[:1]
         sys.stderr.write(
-            f"warning: MLflow did not take the record {record_path.stem} ({type(error).__name__}: {''.join(reason)}). "
+            f"warning: MLflow did not take the record {record_path.stem} ({type(error).__name__}: {scrub(''.join(reason))}). "
             "The record itself is safe; `polm-bench track replay` mirrors it later.\n"
         )
 

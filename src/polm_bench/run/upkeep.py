@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -47,7 +48,7 @@ def running(store: Store) -> list[Json]:
 def is_held(lock: Path) -> bool:
     """Whether a living process holds the lock; it goes with its owner, so no clock is asked."""
     try:
-        with lock.open("a") as handle:
+        with lock.open("r+b") as handle:  # not "a", which would make a file that isn't there
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -115,15 +116,27 @@ def litter(home: Path) -> list[Litter]:
     found += [
         Litter(folder, "damaged, put aside", _size(folder)) for folder in sorted((store.root / ".damaged").glob("*"))
     ]
-    return found
+    return found + [Litter(path, "left by a killed writer", _size(path)) for path in _unfinished(home)]
+
+
+def _unfinished(home: Path) -> Iterator[Path]:
+    """Files that a killed writer had not yet put in their place, and notices of stages that nobody is at."""
+    locks = home / "store" / ".locks"
+    for folder in (locks, home / "wanted", home / "records", home / "records" / "items"):
+        yield from (path for path in sorted(folder.glob(".*")) if path.is_file() and not is_held(path))
+    yield from (notice for notice in sorted(locks.glob("[!.]*.json")) if not is_held(notice.with_suffix("")))
 
 
 def remove(found: list[Litter]) -> int:
     """Delete them; returns the bytes that this freed. A finished stage loses its manifest first, so that it is whole or absent."""
     freed = 0
     for one in found:
-        (one.path / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(one.path, ignore_errors=True)
+        with contextlib.suppress(NotADirectoryError):
+            (one.path / MANIFEST).unlink(missing_ok=True)
+        if one.path.is_dir():
+            shutil.rmtree(one.path, ignore_errors=True)
+        else:
+            one.path.unlink(missing_ok=True)
         freed += 0 if one.path.exists() else one.bytes
     return freed
 
