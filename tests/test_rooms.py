@@ -34,8 +34,10 @@ MAY_IMPORT = {
     "report": {"errors", "graph", "stats", "paths"},
     "settings": {"paths"},
     "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},
+    "drill": CORE
+    | {"config", "run", "trainers", "models", "decoding"},  # the last three only to fork from a process that has them
     "tune": CORE | PURE | {"config", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
-    "cli": CORE | {"config", "run", "tune", "report"},
+    "cli": CORE | {"config", "run", "tune", "report", "drill"},
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "optuna", "datasets", "pandas", "mergekit"}

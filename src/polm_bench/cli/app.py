@@ -70,6 +70,10 @@ EXAMPLES = {
     "gc": """
   polm-bench gc
   polm-bench gc --yes --json""",
+    "drill": """
+  polm-bench drill kill --times 50
+  polm-bench drill crowd --processes 8
+  polm-bench drill disk""",
     "track": """
   polm-bench track replay             after a database was lost, or a server was down""",
     "completion": """
@@ -99,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(words)
         sys.stdout.flush()
     except PolmError as error:
-        sys.stderr.write(f"error: {error}\n")
+        from polm_bench.run.redact import scrub
+
+        sys.stderr.write(f"error: {scrub(str(error))}\n")
         return MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: what is finished is kept; the same command goes on from there\n")
@@ -189,6 +195,10 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.upkeep import gc
 
             return gc(arguments.yes, arguments.json)
+        case "drill":
+            from polm_bench.cli.drill import drill
+
+            return drill(arguments.which, arguments.times, arguments.processes, arguments.seed, arguments.json)
         case "track":
             from polm_bench.cli.serve import replay
 
@@ -257,6 +267,7 @@ def parser() -> Parser:
     collect = add("gc", "list what no record needs, and delete it after a yes")
     collect.add_argument("--yes", action="store_true", help="do not ask")
     _add_json(collect)
+    _add_drill(add("drill", "show on tiny cells that kills, crowds and full disks lose nothing"))
     add("track", "bring MLflow level with the records").add_argument("action", choices=("replay",), metavar="replay")
     completion = add("completion", "print the tab completion of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="shell")
@@ -295,6 +306,14 @@ def _add_table(made: Parser) -> None:
     )
     made.add_argument("--format", choices=FORMATS, default=None, help="print it as this instead")
     _add_records(made)
+    _add_json(made)
+
+
+def _add_drill(made: Parser) -> None:
+    made.add_argument("which", choices=("kill", "crowd", "disk"), metavar="which", help="kill, crowd or disk")
+    made.add_argument("--times", type=_count, default=50, metavar="N", help="kill: how often (50)")
+    made.add_argument("--processes", type=_count, default=8, metavar="N", help="crowd: how many (8)")
+    made.add_argument("--seed", type=int, default=0, help="kill: of the moments (0)")
     _add_json(made)
 
 

@@ -1,0 +1,52 @@
+"""`drill`: show on this machine that runs lose nothing."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polm_bench.cli.printing import cell_text, print_json, print_rows
+
+if TYPE_CHECKING:
+    from polm_bench.drill.cell import Verdict
+
+
+def drill(which: str, times: int, processes: int, seed: int, as_json: bool) -> int:
+    """Run one drill in a temporary home and print its figures; 1 when a promise was broken."""
+    from polm_bench.drill import crowd, disk, kill
+    from polm_bench.drill.cell import warm_up
+
+    drills: dict[str, Callable[[Path], Verdict]] = {
+        "kill": lambda folder: kill.drill(times, seed, folder, _say),
+        "crowd": lambda folder: crowd.drill(processes, folder, _say),
+        "disk": lambda folder: disk.drill(folder, _say),
+    }
+    warm_up()
+    with tempfile.TemporaryDirectory(prefix="polm-drill-", ignore_cleanup_errors=True) as folder:
+        verdict = drills[which](Path(folder))
+    if as_json:
+        told = {"drill": which, "kept": verdict.kept, "figures": verdict.figures}
+        print_json(told | {"promises": verdict.promises, "skipped": verdict.skipped})
+    else:
+        _print(verdict)
+    return 0 if verdict.kept else 1
+
+
+def _print(verdict: Verdict) -> None:
+    rows = [{"what": name, "value": cell_text(value)} for name, value in verdict.figures.items()]
+    print_rows(rows, ("what", "value"), title=f"drill {verdict.drill}")
+    print()
+    for promise, broken in verdict.promises.items():
+        print(f"{'BROKEN' if broken else 'kept'}: {promise}")
+        for line in broken[:5]:
+            print(f"        {line}")
+    for case, reason in verdict.skipped.items():
+        print(f"skipped: {case}: {reason}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,216 @@
+"""Tiny cells in processes of their own, and what of a home must not depend on what happened to them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polm_bench.errors import PolmError
+from polm_bench.graph import Stage
+from polm_bench.run.cell import quiet, run_cell, want
+from polm_bench.run.isolate import die_with
+from polm_bench.run.job import Job
+from polm_bench.run.progress import PlainReporter
+from polm_bench.run.store import Store, damage
+from polm_bench.run.upkeep import litter
+
+if TYPE_CHECKING:
+    from polm_bench.config import Plan
+
+Json = dict[str, Any]
+
+TINY = (
+    "model=nano",
+    "data=nano",
+    "budget=smoke",
+    "suite=smoke",
+    "track=none",
+    "launch.device=cpu",
+    "launch.threads=1",
+    "launch.checkpoint_seconds=0.001",  # after every step, so that a kill finds checkpoints
+    *(
+        f"~suite.tasks.nano_{task}"
+        for task in ("facts", "steering", "instructions", "refusals", "sort", "series", "past")
+    ),
+)
+COUNTED = (
+    "tokens_trained",
+    "tokens_generated",
+    "tokens_scored",
+    "flops",
+    "trainable_params",
+    "total_params",
+    "served_bytes",
+)
+"""Amounts of a ledger that are counted, not timed."""
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+
+
+@dataclass
+class Verdict:
+    """What a drill found: figures, and for each promise how it was broken."""
+
+    drill: str
+    figures: Json = field(default_factory=dict)
+    promises: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def see(self, promise: str, broken: Sequence[str]) -> None:
+        """Note one look at a promise: how it was broken, if it was."""
+        self.promises.setdefault(promise, []).extend(broken)
+
+    @property
+    def kept(self) -> bool:
+        return not any(self.promises.values())
+
+
+def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None) -> BaseProcess:
+    """A process that runs the cells that the words describe; it is forked from one that has its imports done.
+
+    `apart`: in a network namespace of its own, where the system allows it. What it says goes to `log`, else to the file beside the home;
+    every stage that it really begins is a line of the journal beside the log.
+    """
+    context = get_context("forkserver")
+    process = context.Process(target=_run, args=([*words, *TINY], home, apart, log or log_of(home)))
+    process.start()
+    return process
+
+
+def warm_up() -> None:
+    """Pay for the imports that later processes are forked with."""
+    quiet()
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["polm_bench.drill.warm"])
+    first = context.Process(target=os.getpid)
+    first.start()
+    first.join()
+
+
+def log_of(home: Path) -> Path:
+    return home.with_name(f"{home.name}.log")
+
+
+def journal_of(home: Path) -> Path:
+    return log_of(home).with_suffix(".journal")
+
+
+def _run(words: list[str], home: Path, apart: bool, log: Path) -> None:
+    with log.open("a") as told:
+        os.dup2(told.fileno(), 1)
+        os.dup2(told.fileno(), 2)
+    die_with(os.getppid())
+    if apart:
+        leave_network()
+    os.environ["POLM_HOME"] = str(home)
+    try:
+        status = _cells(words, home, log.with_suffix(".journal"))
+    except PolmError as mistake:
+        sys.stderr.write(f"error: {mistake}\n")
+        status = 2
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _cells(words: list[str], home: Path, journal: Path) -> int:
+    from polm_bench.config import each_cell
+    from polm_bench.run.execute import perform
+
+    ended: list[str] = []
+
+    def work(stage: Stage, job: Job) -> None:
+        with journal.open("a") as begun:
+            begun.write(f"{stage.folder} {os.getpid()}\n")
+        perform(stage, job)
+
+    def do(plan: Plan) -> None:
+        path = run_cell(plan, home, PlainReporter(), work)
+        ended.append(json.loads(path.read_text())["status"])
+
+    each_cell(words, do, lambda plans: want(home, plans))
+    return 0 if set(ended) == {"ok"} else 1
+
+
+def leave_network() -> bool:
+    """Move this process to a network namespace of its own; False where that is not allowed."""
+    if sys.platform != "linux":
+        return False
+    return ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
+
+
+def essence(home: Path) -> Json:
+    """Records, items and weights without what is timed: equal whatever happened on the way."""
+    records = {path.name: _essence(json.loads(path.read_text())) for path in (home / "records").glob("*.json")}
+    items = {path.name: _digest(path) for path in (home / "records" / "items").glob("[!.]*")}
+    weights = {
+        f"{folder.name}/{path.name}": _digest(path)
+        for folder in Store(home / "store").finished()
+        for path in folder.glob("*.safetensors")
+    }
+    return {"records": records, "items": items, "weights": weights}
+
+
+def _essence(record: Json) -> Json:
+    names = ("id", "cell", "recipe", "status", "reason", "rows", "scores", "items", "curves")
+    stages = [
+        [stage["key"], stage["kind"], stage["status"], *(stage["ledger"].get(name) for name in COUNTED)]
+        for stage in record["stages"]
+    ]
+    cost = [record["cost"][name] for name in COUNTED]
+    return {name: record[name] for name in names} | {"stages": stages, "cost": cost}
+
+
+def differences(one: Json, other: Json, place: str = "") -> list[str]:
+    """Where two essences differ, a few of the places."""
+    found: list[str] = []
+    for name in sorted({*one, *other}):
+        here, there = one.get(name), other.get(name)
+        if here == there:
+            continue
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += differences(here, there, f"{place}{name}: ")
+        else:
+            found.append(f"{place}{name}")
+    return found[:5]
+
+
+def half_made(home: Path) -> list[str]:
+    """Folders that count as finished stages, or lie where those lie, and are not whole."""
+    folders = [path for path in sorted((home / "store").glob("[!.]*")) if path.is_dir()]
+    return [f"{folder.name}: {', '.join(wrong[:3])}" for folder in folders if (wrong := damage(folder))]
+
+
+def finished(home: Path) -> dict[str, tuple[int, int]]:
+    """The manifest of each finished stage, by what changes when it is made again."""
+    states = {folder.name: (folder / "manifest.json").stat() for folder in Store(home / "store").finished()}
+    return {name: (state.st_ino, state.st_mtime_ns) for name, state in states.items()}
+
+
+def unexplained(home: Path) -> list[str]:
+    """Files of a home where nobody is at work that are neither part of its layout nor on the list of `polm-bench gc`."""
+    known = {one.path for one in litter(home)}
+    found = []
+    for path in sorted(home.rglob("*")):
+        inside = path.relative_to(home).parts
+        laid_out = (
+            inside[0] in ("sweeps", "wanted")
+            or (inside[0] == "records" and not path.name.startswith("."))
+            or inside[:2] == ("store", ".locks")
+            or (inside[0] == "store" and len(inside) > 2 and (home / "store" / inside[1] / "manifest.json").exists())
+        ) and not path.name.startswith(".")
+        if path.is_file() and not laid_out and known.isdisjoint({path, *path.parents}):
+            found.append(str(path.relative_to(home)))
+    return found
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,15 @@
+"""What the processes of a drill are forked with, so that they are killed at work and not while they import. Runs no tensor operation."""
+
+from __future__ import annotations
+
+import lm_eval.evaluator
+import transformers.models.llama.modeling_llama
+
+import polm_bench.config
+import polm_bench.decoding.plain
+import polm_bench.models.load
+import polm_bench.run.execute
+import polm_bench.trainers.fit
+import polm_bench.trainers.pair
+
+__all__ = ["lm_eval", "polm_bench", "transformers"]

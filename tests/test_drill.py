@@ -1,0 +1,68 @@
+"""The drills, smaller: the promises hold for a few kills, a small crowd and a small disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from polm_bench.cli import main
+from polm_bench.drill.cell import Verdict, differences, half_made, unexplained
+from polm_bench.run.store import write_json
+
+
+def test_a_verdict_is_kept_until_a_promise_is_broken():
+    verdict = Verdict("kill")
+    verdict.see("whole", [])
+    assert verdict.kept
+    verdict.see("whole", ["TrainSFT-1: model.safetensors"])
+    verdict.see("whole", [])
+    assert not verdict.kept
+    assert verdict.promises == {"whole": ["TrainSFT-1: model.safetensors"]}
+
+
+def test_differences_are_told_by_their_place():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a: c", "d"]
+    assert differences({"a": [1]}, {"a": [1]}) == []
+
+
+def test_what_is_half_made_and_what_nobody_explains_is_seen(home):
+    folder = home / "store" / "TrainSFT-0123456789ab"
+    folder.mkdir(parents=True)
+    write_json(folder / "manifest.json", {"files": {}})
+    write_json(home / "store" / "stray.json", {})
+    assert half_made(home) == []
+    assert unexplained(home) == ["store/stray.json"]
+    (folder / "manifest.json").unlink()
+    assert half_made(home) == ["TrainSFT-0123456789ab: manifest.json"]
+    write_json(folder / "manifest.json", {"files": {"model.safetensors": {"bytes": 1, "sha256": "0"}}})
+    assert half_made(home) == ["TrainSFT-0123456789ab: model.safetensors"]
+
+
+def drill(capsys, *words: str) -> dict:
+    status = main(["drill", *words, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["kept"] is (status == 0)
+    assert {name: broken for name, broken in told["promises"].items() if broken} == {}
+    return told
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing(capsys):
+    told = drill(capsys, "kill", "--times", "3")
+    assert told["figures"]["kills"] == sum(told["figures"]["at"].values()) == 3
+    assert len(told["promises"]) == 4
+
+
+@pytest.mark.slow
+def test_a_crowd_makes_each_stage_once_and_outlives_a_killed_owner(capsys):
+    told = drill(capsys, "crowd", "--processes", "3")
+    assert told["figures"]["cells"] == 3
+    assert len(told["promises"]) == 5
+
+
+@pytest.mark.slow
+def test_full_disks_and_damaged_files_are_named_and_mended(capsys):
+    told = drill(capsys, "disk")
+    assert told["figures"]["damaged files"] == 3
+    assert told["skipped"] or told["figures"]["full disks"] > 0
