@@ -188,6 +188,9 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         raise BadOverride("the configuration is not a mapping")
     search = config["recipe"].pop("search", None) if isinstance(config["recipe"], dict) else None
     names = {group: str(choices[group]) for group in GROUPS}
+    for group, name in names.items():
+        if Path(name).name != name:  # Hydra would follow a path out of the group's folder
+            raise UnknownName(group, name, options(group))
     origins = dict(origins_of(config, names, overrides))
     for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
         if origins.get(f"{group}.path") == COMMAND_LINE:

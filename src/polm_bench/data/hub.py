@@ -117,6 +117,11 @@ class HubRows(Rows):
             raise BadData(
                 f"{self.repo or folder}: no split '{split}' in data.files, which has: {', '.join(self.files)}."
             )
+        outside = [
+            pattern for pattern in self.files[split] if Path(pattern).is_absolute() or ".." in Path(pattern).parts
+        ]
+        if outside:
+            raise BadData(f"data.files.{split}: {outside[0]} leads out of {self.repo or folder}. Name files inside it.")
         found = sorted(path for pattern in self.files[split] for path in folder.glob(pattern))
         if not found:
             raise BadData(

@@ -67,8 +67,9 @@ def fetch_stage(model: Model) -> FetchModel:
 
 def package_folder(path: str) -> Path:
     """Folder of the model files that this package carries under assets/."""
-    folder = Path(str(resources.files("polm_bench"))) / "assets" / path.removeprefix(PACKAGE)
-    if not folder.is_dir():
+    assets = Path(str(resources.files("polm_bench"))) / "assets"
+    folder = assets / path.removeprefix(PACKAGE)
+    if folder.resolve().parent != assets.resolve() or not folder.is_dir():
         raise BadModel(f"model.path={path}: the package has no such model. It has package:nano.")
     return folder
 

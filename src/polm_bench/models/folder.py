@@ -80,13 +80,11 @@ def _check_weights(folder: Path, asked: str) -> None:
     for path in weights:
         _check_safetensors(path, asked)
     for index in folder.glob("*.safetensors.index.json"):
-        missing = sorted(
-            {
-                shard
-                for shard in _read_json(index, asked).get("weight_map", {}).values()
-                if not (folder / shard).is_file()
-            }
-        )
+        shards = set(_read_json(index, asked).get("weight_map", {}).values())
+        outside = sorted(shard for shard in shards if Path(shard).name != shard)
+        if outside:
+            raise BadModel(f"{asked}: {index.name} names {outside[0]}, which is no file of the model's own folder.")
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
         if missing:
             raise BadModel(
                 f"{asked}: {index.name} names {', '.join(missing[:3])}, which {folder} does not have. Copy or download all shards."

@@ -128,6 +128,9 @@ def _fault(data: Any) -> str | None:
         return f"'cell' lacks {', '.join(missing)}"
     if data["status"] not in STATUSES:
         return f"'status' is {data['status']!r}, and may be {', '.join(STATUSES)}"
+    for name in data["items"].values():
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"its items lie outside the folder of records ({name!r})"
     for number, score in enumerate(data["scores"]):
         if not isinstance(score, dict) or any(name not in score for name in _SCORE):
             return f"score {number} lacks one of {', '.join(_SCORE)}"

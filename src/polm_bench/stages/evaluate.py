@@ -67,7 +67,10 @@ class Suite:
 def _folder(place: str) -> Path:
     if place.startswith(PACKAGE):
         package, _, inner = place.removeprefix(PACKAGE).partition("/")
-        path = Path(str(import_module(package).__file__)).parent / inner
+        root = Path(str(import_module(package).__file__)).parent
+        path = (root / inner).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise BadOverride(f"suite.include: {place} leads out of the package {package}. Give a folder inside it.")
     else:
         path = Path(place).expanduser()
     if not path.is_dir():
