@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# A file of tests per core at a time, so that its models load once; one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+
 # Torch's OpenMP workers spin while they wait, which halves the speed of a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -34,10 +37,10 @@ demo: venv ## Run DPO on the embedded world, offline, and print its table
 test: lint test-fast test-slow ## Lint, type-check and test; the fast tests first
 
 test-fast: install-test ## Tests of under five seconds
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: install-test ## Tests that train, build or open a browser
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 lint: install-test ## Ruff and mypy
 	$(BIN)/ruff check

@@ -10,6 +10,7 @@ import pytest
 from tests import golden
 
 from polm_bench.config import Plan, each_cell, plan
+from polm_bench.data.source import DataSource
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered
 from polm_bench.recipes import Context
@@ -30,6 +31,10 @@ def cell(recipe: str) -> Plan:
     return plan([f"+recipe={recipe}"])
 
 
+def context(planned: Plan, data: DataSource, seed: int) -> Context:
+    return Context(planned.names["recipe"], planned.evaluations["base"].model, data, planned.budget, seed, 1.0)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_it_composes_and_plans(recipe):
     planned = cell(recipe)
@@ -42,7 +47,7 @@ def test_it_composes_and_plans(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_its_keys_are_the_golden_ones(recipe):
-    assert golden.keys(recipe) == json.loads(golden.FILE.read_text())[recipe]
+    assert golden.keys(cell(recipe)) == json.loads(golden.FILE.read_text())[recipe]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -74,22 +79,20 @@ def test_no_two_recipes_are_the_same_computation_unless_one_is_the_row_that_the_
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_another_seed_is_another_model_unless_nothing_is_drawn(recipe):
-    first, second = cell(recipe), plan([f"+recipe={recipe}", "seed=1"])
-    draws = any(getattr(stage, "seed", None) is not None for stage in ordered(first.graph.model))
-    assert (first.graph.model.key != second.graph.model.key) == draws
-    assert first.evaluations["base"].key == second.evaluations["base"].key
+    planned = cell(recipe)
+    first, second = (planned.recipe.plan(context(planned, planned.data, seed)).model for seed in (0, 1))
+    draws = any(getattr(stage, "seed", None) is not None for stage in ordered(first))
+    assert (first.key != second.key) == draws
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_role_that_the_data_lacks_is_named_while_planning(recipe):
-    from polm_bench.data.source import DataSource
-
     class Empty(DataSource):
         def roles(self):
             return ()
 
     planned = cell(recipe)
-    ctx = Context(recipe, planned.evaluations["base"].model, Empty("empty"), planned.budget, 0, 1.0)
+    ctx = context(planned, Empty("empty"), 0)
     if '"role"' not in json.dumps([identity(stage) for stage in planned.stages()]):
         assert planned.recipe.plan(ctx).model is not None
         return
@@ -99,7 +102,7 @@ def test_a_role_that_the_data_lacks_is_named_while_planning(recipe):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Every recipe at budget=smoke in one process and one store; recipe -> record."""
+    """Every recipe at budget=smoke in one process and one store; recipe -> its plan and its record."""
     from polm_bench.run.cell import run_cell
     from polm_bench.run.progress import PlainReporter
 
@@ -107,7 +110,7 @@ def records(tmp_path_factory):
     made = {}
 
     def do(planned):
-        made[planned.names["recipe"]] = json.loads(run_cell(planned, home, PlainReporter()).read_text())
+        made[planned.names["recipe"]] = planned, json.loads(run_cell(planned, home, PlainReporter()).read_text())
 
     each_cell(["-m", f"+recipe={','.join(RECIPES)}", "budget=smoke", "suite=smoke"], do)
     return home, made
@@ -119,7 +122,7 @@ def test_it_runs_and_leaves_a_whole_record(records, recipe):
     import pyarrow.parquet as pq
 
     home, made = records
-    record = made[recipe]
+    _, record = made[recipe]
     assert record["status"] == "ok", record["reason"]
     assert set(record) == RECORD
     assert all(math.isfinite(score["value"]) for score in record["scores"])
@@ -145,7 +148,7 @@ def test_what_it_changes_is_not_what_it_was_and_is_paid_for(records, recipe):
     from polm_bench.run.cell import store_of
 
     home, made = records
-    record, planned = made[recipe], plan([f"+recipe={recipe}", "budget=smoke", "suite=smoke"])
+    planned, record = made[recipe]
     base = planned.evaluations["base"].model
     if planned.graph.model is base:
         assert record["cost"]["tokens_trained"] == 0
