@@ -29,7 +29,7 @@ def compared(question: str, chat: list[Message], first: str, second: str) -> lis
 class Blender(Method):
     """The greedy answer of one of several models, chosen for each question by comparing all pairs.
 
-    Jiang et al. 2023, LLM-Blender (arXiv:2306.02561), Section 3: PairRanker gives each pair (i, j) the logits s_i and s_j; the answer with the
+    Jiang et al. 2023, LLM-Blender (arXiv:2306.02561): PairRanker gives each pair (i, j) the logits s_i and s_j; the answer with the
     largest sum of s_i - s_j over all pairs, in both orders (MaxLogits), is taken. The ranker there is an encoder with two outputs; here it is a
     causal model that is asked which of two is better. GenFuser, the second step, is left out. Where a task scores given answers, only the model
     that is evaluated is asked.

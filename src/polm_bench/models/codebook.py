@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Codebook(Structure):
     """The linear layer `path` looks its input up in `entries` keys first.
 
-    Hartvigsen et al. 2023, GRACE (arXiv:2211.11031), Eq. 1: value of the nearest key if it is within that key's radius, else the layer's own
+    Hartvigsen et al. 2023, GRACE (arXiv:2211.11031): value of the nearest key if it is within that key's radius, else the layer's own
     output. The authors look up the last token of the prompt only, which must be told to the layer; here every token is looked up, so that the
     layer needs no such hint and scoring, prefill and decoding agree.
     """

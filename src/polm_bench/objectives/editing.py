@@ -42,7 +42,7 @@ class Likelihood(EditLoss):
 class OverTone(EditLoss):
     """Likelihood with a target that follows the model where it already agrees, so that no token is fitted further than the others.
 
-    Liu et al. 2025 (arXiv:2502.00602), Section 4: target = mix * onehot(token) + (1 - mix) * p', where p' is the model's own distribution (no
+    Liu et al. 2025 (arXiv:2502.00602): target = mix * onehot(token) + (1 - mix) * p', where p' is the model's own distribution (no
     gradient) over the tokens whose logit is within `sigmas` standard deviations of the highest, the others left out; the one-hot target where
     the mixed one would prefer another token. Loss: max(KL(target || p), floor), so a token that is fitted well enough has no gradient.
     """
@@ -73,7 +73,7 @@ class OverTone(EditLoss):
 def rank_one(weight: Tensor, key: Tensor, value: Tensor, moment: Tensor) -> Tensor:
     """Change of `weight` [out, in] after which it takes `key` [in] to `value` [out], and other keys as little elsewhere as can be.
 
-    Meng et al. 2022, ROME (arXiv:2202.05262), Eq. 2: (v* - W k*) (C^-1 k*)^T / ((C^-1 k*)^T k*), with C = E[k k^T] [in, in] over other text.
+    Meng et al. 2022, ROME (arXiv:2202.05262; the authors' rome/compute_u.py, compute_v.py): (v* - W k*) (C^-1 k*)^T / ((C^-1 k*)^T k*), with C = E[k k^T] [in, in] over other text.
     """
     import torch
 
@@ -85,7 +85,7 @@ def rank_one(weight: Tensor, key: Tensor, value: Tensor, moment: Tensor) -> Tens
 def spread(keys: Tensor, residuals: Tensor, moment: Tensor, weight: float) -> Tensor:
     """Change [out, in] of a layer that adds `residuals` [out, N] at `keys` [in, N], least squares against what it does to other text.
 
-    Meng et al. 2023, MEMIT (arXiv:2210.07229), Eqs. 14 and 15: R K^T (weight * C + K K^T)^-1, with C = E[k k^T] [in, in].
+    Meng et al. 2023, MEMIT (arXiv:2210.07229; the authors' memit/memit_main.py): R K^T (weight * C + K K^T)^-1, with C = E[k k^T] [in, in].
     """
     import torch
 
@@ -96,7 +96,7 @@ def spread(keys: Tensor, residuals: Tensor, moment: Tensor, weight: float) -> Te
 def ngram_entropy(words: Sequence[str]) -> float:
     """How varied a text is, in bits: the mean of 2/3 of the entropy of its pairs of words and 4/3 of that of its triples.
 
-    ROME's fluency (arXiv:2202.05262, Section 3.4; the authors' experiments/py/eval_utils_counterfact.py). A text that repeats itself is near 0.
+    ROME's fluency (arXiv:2202.05262; the authors' experiments/py/eval_utils_counterfact.py). A text that repeats itself is near 0.
     """
     parts = []
     for length, share in ((2, 2 / 3), (3, 4 / 3)):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def fused_loss(student: Tensor, teachers: Tensor, labels: Tensor, label_weight: float) -> Tensor:
     """Loss per token in nats, [B, T], zero where `labels` [B, T] are -100.
 
-    Wan et al. 2024, FuseLLM (arXiv:2401.10491), Eqs. 3 to 5, with MinCE: of a row's teachers the one with the least cross-entropy on the row's
+    Wan et al. 2024, FuseLLM (arXiv:2401.10491), with MinCE: of a row's teachers the one with the least cross-entropy on the row's
     labels is taken whole, P. label_weight * -log Q(label) + (1 - label_weight) * KL(P || Q)
     Logits: student [B, T, V], teachers [K, B, T, V] with the student's vocabulary, so that no tokens need aligning.
     """

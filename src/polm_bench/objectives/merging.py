@@ -34,7 +34,7 @@ class MergeRule:
 class Average(MergeRule):
     """The mean of the weights.
 
-    Wortsman et al. 2022 (arXiv:2203.05482), Section 2, uniform soup: theta = 1/T sum_t theta_t
+    Wortsman et al. 2022 (arXiv:2203.05482), uniform soup: theta = 1/T sum_t theta_t
     """
 
     def __call__(self, base: Weights, models: Sequence[Weights], statistics: Sequence[Weights]) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ class NormWeighted(MergeRule):
 class Consensus(MergeRule):
     """Task arithmetic without the weights that matter to fewer than `agree` tasks.
 
-    Wang et al. 2024, TALL masks (arXiv:2405.07813), Eqs. 5 and 6, with tau = sum_t tau_t:
+    Wang et al. 2024, TALL masks (arXiv:2405.07813; the authors' src/utils/tallmask_utils.py), with tau = sum_t tau_t:
     m_t = [|tau_t| > threshold * |tau - tau_t|];  theta = theta_0 + scale * [sum_t m_t >= agree] * tau
     """
 
@@ -92,7 +92,7 @@ class Consensus(MergeRule):
 class FisherAverage(MergeRule):
     """Weights averaged by how sure each model is of them.
 
-    Matena and Raffel 2022 (arXiv:2111.09832), Eq. 4: theta^j = sum_t F_t^j theta_t^j / sum_t F_t^j, F_t the diagonal of the Fisher information
+    Matena and Raffel 2022 (arXiv:2111.09832): theta^j = sum_t F_t^j theta_t^j / sum_t F_t^j, F_t the diagonal of the Fisher information
     """
 
     floor: PositiveFloat  # added to each F, so that a weight no model is sure of is averaged plainly
@@ -111,7 +111,7 @@ class FisherAverage(MergeRule):
 class RegMean(MergeRule):
     """Linear layers merged so that the merged layer gives what each model's own gives, on that model's inputs, in least squares; others averaged.
 
-    Jin et al. 2023 (arXiv:2212.09849), Eq. 2 and Section 3.2, with inputs X_t [N, in], G_t = X_t^T X_t and W_t [out, in]:
+    Jin et al. 2023 (arXiv:2212.09849; the authors' regmean_demo.ipynb), with inputs X_t [N, in], G_t = X_t^T X_t and W_t [out, in]:
     W = (sum_t W_t G'_t) (sum_t G'_t)^-1,  G' = alpha G + (1 - alpha) diag(G)
     """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LearnCoefficients(Stage):
     """Layer-wise AdaMerging: one coefficient for each weight tensor and task, so that the merged model is sure of its predictions.
 
-    Yang et al. 2024 (arXiv:2310.02575), Eqs. 4 and 6: theta^l = theta_0^l + sum_t lambda_t^l tau_t^l;
+    Yang et al. 2024 (arXiv:2310.02575; the authors' src/main_layer_wise_adamerging.py): theta^l = theta_0^l + sum_t lambda_t^l tau_t^l;
     minimise over lambda the entropy of the predictions on unlabelled inputs, summed over the tasks. A class prediction there is the distribution of
     the answer's first token here. The inputs are prompts of the training split; the authors take the test's.
     """

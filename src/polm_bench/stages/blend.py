@@ -19,7 +19,7 @@ from polm_bench.stages.generate import ANSWERS, Generate
 class ComparePairs(Stage):
     """Rows of the role `sft` that ask which of two answers is better, in both orders.
 
-    Jiang et al. 2023, LLM-Blender (arXiv:2306.02561), Section 3.2: a pair is labelled by a metric of closeness to the reference (BARTScore and
+    Jiang et al. 2023, LLM-Blender (arXiv:2306.02561): a pair is labelled by a metric of closeness to the reference (BARTScore and
     others there; the share of matching characters here). The reference is a candidate too, so that there are pairs where all models are wrong.
     """
 

@@ -55,7 +55,7 @@ class Place:
 class Hold:
     """What is trained beside the new answers: the old ones away, other text in place.
 
-    Veldanda et al. 2024, LLM Surgery (arXiv:2409.13054), Section 3: minimise -forget * L(old answers) + L(new answers)
+    Veldanda et al. 2024, LLM Surgery (arXiv:2409.13054), abstract: minimise -forget * L(old answers) + L(new answers)
     + retain * KL(start || model) on text that is to stay.
     """
 
@@ -68,7 +68,7 @@ class Hold:
 class EditByTraining(Stage):
     """All facts in one batch edit: passes over them until their loss is small, the number of passes or the spend is reached.
 
-    With `bound`: Zhu et al. 2020 (arXiv:2012.00363), Eq. 3: minimise the loss on the new facts with |theta - theta_0|_inf <= bound, by projection
+    With `bound`: Zhu et al. 2020 (arXiv:2012.00363): minimise the loss on the new facts with |theta - theta_0|_inf <= bound, by projection
     after every step.
     """
 

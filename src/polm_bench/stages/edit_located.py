@@ -18,7 +18,7 @@ from polm_bench.stages.merge import finish
 class ValueSearch:
     """How the value is found that makes the model say the new answer: Adam on a vector added at the subject's last token.
 
-    Meng et al. 2022, ROME (arXiv:2202.05262), Eq. 4: mean over contexts of -log p(new | context, question), plus a KL that keeps what
+    Meng et al. 2022, ROME (arXiv:2202.05262): mean over contexts of -log p(new | context, question), plus a KL that keeps what
     "{subject} is a" continues with. The decay and the norm's bound are the authors' (rome/compute_v.py).
     """
 

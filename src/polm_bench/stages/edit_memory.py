@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class EditMemory(Stage):
     """Facts put into a codebook one after the other; the model's weights stay as they are.
 
-    Hartvigsen et al. 2023 (arXiv:2211.11031), Algorithm 1: the key is the layer's input at the prompt's last token. Far from every key: a new
+    Hartvigsen et al. 2023 (arXiv:2211.11031): the key is the layer's input at the prompt's last token. Far from every key: a new
     entry. Near a key with the same answer: its radius grows to reach it. Near one with another answer: a new entry, and both radii shrink to half
     of the distance. A new entry's value starts as the layer's own output and is trained on the answer. Values of different entries are trained
     together: none reads another.
