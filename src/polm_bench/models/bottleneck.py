@@ -29,8 +29,8 @@ RULE_STD = 1e-4  # phm_init_range of the authors' seq2seq/configs/compacter.json
 class Bottleneck(Structure):
     """A down-projection, a nonlinearity and an up-projection, with a residual path round them, at modules of every block.
 
-    serial: f(x) -> y + U s(D y) with y = f(x). Houlsby et al. 2019 (arXiv:1902.00751): after the projection that ends a sublayer and before the
-    residual connection (their modeling.py); weights start near zero, so that the module starts near the identity.
+    serial: f(x) -> y + U s(D y) with y = f(x). Houlsby et al. 2019 (arXiv:1902.00751), Section 2.1: after the projection that ends a sublayer and before
+    the residual connection; weights start near zero, so that the module starts near the identity.
     parallel: f(x) -> f(x) + scale * U s(D x). He et al. 2022 (arXiv:2110.04366): beside the sublayer, D as in LoRA, U zero (their exps/run_xsum.sh).
     """
 
@@ -53,7 +53,7 @@ class Bottleneck(Structure):
             for layer in (
                 down,
                 up,
-            ):  # a Gaussian cut at two standard deviations, as google-research/adapter-bert's modeling.py; 1e-3 there
+            ):  # Section 3.6: a Gaussian of standard deviation 1e-2, cut at two of them
                 nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
         else:
             nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))

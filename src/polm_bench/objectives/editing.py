@@ -73,7 +73,8 @@ class OverTone(EditLoss):
 def rank_one(weight: Tensor, key: Tensor, value: Tensor, moment: Tensor) -> Tensor:
     """Change of `weight` [out, in] after which it takes `key` [in] to `value` [out], and other keys as little elsewhere as can be.
 
-    Meng et al. 2022, ROME (arXiv:2202.05262; the authors' rome/compute_u.py, compute_v.py): (v* - W k*) (C^-1 k*)^T / ((C^-1 k*)^T k*), with C = E[k k^T] [in, in] over other text.
+    Meng et al. 2022, ROME (arXiv:2202.05262; the authors' rome/compute_u.py and compute_v.py): (v* - W k*) (C^-1 k*)^T / ((C^-1 k*)^T k*), with
+    C = E[k k^T] [in, in] over other text.
     """
     import torch
 

@@ -123,7 +123,8 @@ class WeightStatistics(Stage):
     """What a merging rule must know of a model, on the first rows that a budget trains it on.
 
     `fisher`: diagonal of the Fisher information, the mean over tokens of the squared gradient of log p(y|x) with y drawn from the model
-    (Matena and Raffel 2022, the authors' fisher.py: the expectation over the model's own answers). `gram`: X^T X [in, in] of the inputs of each linear layer.
+    (Matena and Raffel 2022; their fisher.py takes the expectation over the model's own answers). `gram`: X^T X [in, in] of the inputs of each
+    linear layer.
     """
 
     model: Stage

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class GreedySoup(Stage):
     """The mean of those runs that help it, tried from the best to the worst.
 
-    Wortsman et al. 2022 (arXiv:2203.05482), greedy soup: sort by held-out score; keep an ingredient if score(average with it) >= score(average), > in the
-    authors' main.py.
+    Wortsman et al. 2022 (arXiv:2203.05482), greedy soup: sort by held-out score; keep an ingredient if score(average with it) >= score(average)
+    (> in the authors' main.py).
     The score here is the mean log-prob of a held-out completion's token, which needs no task of the suite.
     """
 
