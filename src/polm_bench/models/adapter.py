@@ -84,9 +84,9 @@ class Adapter(Tuning):
 class AdaLora(Adapter):
     """LoRA in the form P Lambda Q whose ranks are given to the matrices that need them, while training goes on.
 
-    Zhang et al. 2023 (arXiv:2303.10512). The budget of ranks: b0 up to step t_i, then (cubic) down to bT at step T - t_f, then bT; a triplet's
-    importance: smoothed sensitivity times uncertainty (QingruZhang/AdaLoRA, loralib/loralib/adalora.py, schedule_threshold and calculate_score).
-    peft has the maths but neither calls it nor knows the run.
+    Zhang et al. 2023 (arXiv:2303.10512). The budget of ranks, Section 3.3 and Appendix A: b0 up to step t_i, then (cubic) down to bT at step
+    T - t_f, then bT. A triplet's importance: smoothed sensitivity times uncertainty (QingruZhang/AdaLoRA, loralib/loralib/adalora.py,
+    calculate_score). peft has the maths but neither calls it nor knows the run.
     """
 
     warmup: float = Field(default=0.1, ge=0, lt=1)  # t_i, share of the steps before the first rank is taken
