@@ -56,7 +56,11 @@ def test_markdown_has_a_line_per_row_in_each_sheet_and_the_notes(table):
     measure = measure_of(table, "dpo", "arithmetic/exact_match")
     assert f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]" in text
     assert f"{measure.difference.mean:+.3f} [" in text
-    assert "- [a] untuned: one trial of its settings" in text
+
+
+def test_a_table_that_asks_for_tuning_marks_the_rows_without(spine):
+    text = render(build(make_spec(trials=8), load(spine)), "md")
+    assert "- [a] untuned: 1 of 8 trials of its settings" in text
 
 
 def test_csv_holds_the_figures_as_numbers(table):

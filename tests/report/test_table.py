@@ -234,15 +234,16 @@ def test_a_row_says_what_sets_it_apart(tmp_path):
     for recipe in ("base", "sft", "dpo"):
         write_record(tmp_path, recipe)
     odd = make_record("kto")
-    odd["cell"]["config"]["budget"] |= {"amount": 400.0, "trials": 8}
+    odd["cell"]["config"]["budget"] |= {"amount": 400.0}
+    odd["tuning"] = {"trials": 8}
     odd["provenance"] |= {"versions": {**odd["provenance"]["versions"], "torch": "2.12.0"}}
     odd["provenance"] |= {"git": {"commit": "fedcba9876543210", "dirty": True}}
-    write_record(tmp_path, "kto", **{name: odd[name] for name in ("cell", "provenance")})
-    rows = rows_of(build(make_spec(recipes=["base", "sft", "dpo", "kto"], seeds=[0]), load(tmp_path)))
+    write_record(tmp_path, "kto", **{name: odd[name] for name in ("cell", "provenance", "tuning")})
+    rows = rows_of(build(make_spec(recipes=["base", "sft", "dpo", "kto"], seeds=[0], trials=8), load(tmp_path)))
     assert rows["base"].notes == ()
-    assert rows["dpo"].notes == ("untuned: one trial of its settings",)
+    assert rows["dpo"].notes == ("untuned: 1 of 8 trials of its settings",)
     assert rows["kto"].notes == (
-        "other budget than most rows: amount 400.0 instead of 200.0, trials 8 instead of 1",
+        "other budget than most rows: amount 400.0 instead of 200.0",
         "other software than most rows: torch 2.12.0 instead of 2.13.0",
         "made with uncommitted changes on commit fedcba9876",
     )

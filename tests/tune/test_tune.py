@@ -176,7 +176,7 @@ def test_tuning_tests_the_best_trial_once_and_records_all(recipe, home, capfd):
     assert main(words) == 0
     told = json.loads(capfd.readouterr().out)["record"]
     assert [one["status"] for one in told["tuning"]["tried"]] == ["ok", "ok"]
-    assert told["cell"]["config"]["budget"]["trials"] == 2
+    assert told["tuning"]["trials"] == 2
     assert len(list((home / "store").glob("Evaluate-*"))) == len({*told["rows"].values()})
     assert [path.stem for path in (home / "records").glob("*.json")] == [told["id"]]
     record = load(home / "records")[0]

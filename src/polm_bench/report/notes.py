@@ -7,16 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from polm_bench.report.choose import trials_of
 from polm_bench.report.records import Record
 
 REASON_LENGTH = 120
 
 
-def notes_of(own: Sequence[Record], block: Sequence[Record]) -> list[str]:
-    """Notes of a row's records beside all records of its block: failures, unequal effort, other software or machine."""
+def notes_of(own: Sequence[Record], block: Sequence[Record], trials: int = 1) -> list[str]:
+    """Notes of a row's records beside all records of its block: failures, unequal effort, other software or machine.
+
+    `trials` of tuning are what the table asks of every method that trains; one that had fewer, or fewer than another row, is marked.
+    """
     notes = [_failure(record) for record in own if record.status != "ok"]
-    if any(_untuned(record) for record in own):
-        notes.append("untuned: one trial of its settings")
+    wanted = max([trials, *map(trials_of, block)])
+    if short := [record for record in own if _trained(record) and trials_of(record) < wanted]:
+        notes.append(f"untuned: {trials_of(short[0])} of {wanted} trials of its settings")
     notes += [note for record in own for note in contaminated(record)]
     for what, part in (("budget", _budget), ("software", _versions), ("machine", _machine)):
         notes += _odd(what, own, block, part)
@@ -49,9 +54,8 @@ def _failure(record: Record) -> str:
     return f"seed {record.cell['seed']} {record.status}: {shown}"
 
 
-def _untuned(record: Record) -> bool:
-    trained = record.data["cost"].get("tokens_trained") or 0
-    return trained > 0 and (record.cell["config"].get("budget") or {}).get("trials") == 1 and "tuning" not in record.data
+def _trained(record: Record) -> bool:
+    return bool((record.data["cost"].get("tokens_trained") or 0) > 0)
 
 
 def contaminated(record: Record) -> Iterator[str]:
@@ -86,8 +90,7 @@ def _odd(
 
 
 def _budget(record: Record) -> dict[str, Any]:
-    budget = record.cell["config"].get("budget") or {}
-    return {name: value for name, value in budget.items() if name != "trials"}  # the mark of an untuned row says that
+    return record.cell["config"].get("budget") or {}
 
 
 def _versions(record: Record) -> dict[str, Any]:

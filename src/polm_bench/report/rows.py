@@ -86,7 +86,7 @@ def _block(spec: TableSpec, place: Place, entries: Sequence[Entry], draws: Boots
                 measures=measures,
                 ranks={name: found[entry.name] for name, found in ranked.items() if entry.name in found},
                 costs=_costs(entry),
-                notes=(*notes_of(entry.records, everyone), *notes),
+                notes=(*notes_of(entry.records, everyone, spec.trials), *notes),
                 records=tuple(record.id for record in entry.records),
             )
         )

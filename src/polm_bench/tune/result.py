@@ -33,8 +33,7 @@ def record_best(study: Study, trials: Sequence[Trial], reporter: Reporter) -> Pa
     best = best_of(trials)
     if best is None:
         return None
-    given = f"budget.trials={study.options.trials}"
-    planned = plan([*study.words_of(best.settings), given])
+    planned = plan(study.words_of(best.settings))
     records = records_of(study.home)
     plain = records / f"{planned.record_id}.json"
     prefix = planned.record_id.rpartition("-")[0]
@@ -44,7 +43,7 @@ def record_best(study: Study, trials: Sequence[Trial], reporter: Reporter) -> Pa
         return target
     was_there = plain.exists()
     made = json.loads(run_cell(planned, study.home, reporter).read_text())
-    chosen = {"budget.trials", *(f"recipe.{name}" for name in best.settings)}
+    chosen = {f"recipe.{name}" for name in best.settings}
     cell = planned.cell()
     cell["origins"] = {name: ORIGIN if name in chosen else origin for name, origin in cell["origins"].items()}
     tuned = made | {"id": target.stem, "cell": cell, "tuning": told(study, trials, best)}

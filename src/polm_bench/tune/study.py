@@ -159,7 +159,7 @@ class Study:
         words = self.words_of(settings)
         planned = plan(words)
         planned.data.prepare()
-        store, owner = store_of(self.home), f"{self.name}-{number}"
+        store, owner = store_of(self.home), planned.record_id  # so that the best one's are not shared ones
         store.prepare()
         work = partial(run_apart, overrides=planned.overrides) if planned.launch.isolate else perform
         outcomes = execute([planned.graph.model], store, planned.launch, reporter, owner, work)
