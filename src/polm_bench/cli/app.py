@@ -50,7 +50,8 @@ EXAMPLES = {
   polm-bench table nano --run --save --jobs 2  runs the missing cells, writes results/nano/
   polm-bench table nano --format csv --records /some/records
   polm-bench table peft_metamath --against published      a publication's figures beside ours
-  polm-bench table nano --against mine.yaml               your own figures of this table's cells""",
+  polm-bench table nano --against mine.yaml               your own figures of this table's cells
+  polm-bench table nano --at tokens=100000                the same records at equal cost""",
     "compare": """
   polm-bench compare dpo-nano simpo-nano""",
     "power": """
@@ -161,6 +162,10 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.tables import table
 
             style = "json" if arguments.json else arguments.format
+            if arguments.at is not None:
+                from polm_bench.cli.at_cost import at
+
+                return at(arguments, style)
             if arguments.against is not None:
                 from polm_bench.cli.references import against
 
@@ -299,6 +304,9 @@ def _add_table(made: Parser) -> None:
         "--jobs", type=_count, default=1, metavar="N", help="with --run: N cells at a time, which divide the cores"
     )
     made.add_argument("--save", action="store_true", help="write results/NAME/")
+    made.add_argument(
+        "--at", metavar="COST", help="the same records at one cost: tokens=N, flops=N, seconds=N, memory=BYTES or bytes=N"
+    )
     made.add_argument(
         "--against",
         metavar="FIGURES",
