@@ -38,7 +38,7 @@ def table(spine):
 def test_every_table_of_conf_reads_and_carries_its_own_name(path):
     spec = load_spec(conf_dir(), path.stem)
     assert spec.name == path.stem
-    assert "base" in spec.recipes
+    assert "base" in spec.recipes or spec.view == "frontier"  # whose points are read against their own start
     for cell in spec.cells():
         assert cell[0].startswith("+recipe=")
 

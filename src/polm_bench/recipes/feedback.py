@@ -94,7 +94,7 @@ class ConstitutionalAI(RewardRL):
         texts = 1 + 2 * self.rounds  # an answer, and each round's critique and revision
         spend = ctx.budget.part(rest * self.write_share / texts)
         answers = Generate(start, ctx.rows("prompts"), self.how, 1, spend, ctx.seed)
-        revise = Revise(answers, self.principle, self.revision, self.rounds, self.how, ctx.seed)
+        revise = Revise(start, answers, self.principle, self.revision, self.rounds, self.how, ctx.seed)
         rows = JoinedRows("sft", (DerivedRows("sft", revise), ctx.rows("sft")))
         optim = ctx.scaled(self.sft_optim)
         return TrainSFT(start, rows, ctx.budget.part(rest * self.revised_share), optim, ctx.seed)

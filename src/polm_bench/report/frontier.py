@@ -18,6 +18,7 @@ from polm_bench.stats import Bootstrap
 
 REWARD, KL = "drift/reward", "drift/kl_k1"
 COLUMNS = (REWARD, KL, "drift/kl_k3", "drift/win_rate", "drift/tokens", "drift/repetition")
+START = "drift/reward_start"
 TRUE_RATE = "drift/win_rate_true"
 HEAD = ["method", "setting", "reward", "nats from the start (k1)", "k3", "win rate", "... with the judge's noise"]
 HEAD += ["tokens", "repetition", "front", "cells"]
@@ -106,7 +107,7 @@ def _points(
 def _values(records: Sequence[Record], draws: Bootstrap) -> dict[str, Value]:
     own = [Evaluation(record, "self") for record in records if record.status == "ok"]
     found: dict[str, Value] = {}
-    for column in COLUMNS:
+    for column in (*COLUMNS, START):
         if one := figure(own, column, draws):
             found[column] = Value(one.value, one.low, one.high)
     true = [score for each in own if (score := each.scores.get(TRUE_RATE))]
@@ -147,7 +148,7 @@ def _row(point: Point) -> dict[str, Any]:
         "setting": ", ".join(point.settings),
         "value": ", ".join(f"{value:g}" for value in point.settings.values()),
     }
-    for column in (*COLUMNS, TRUE_RATE):
+    for column in (*COLUMNS, TRUE_RATE, START):
         value = point.values.get(column)
         line |= {column: value.value if value else None}
         line |= {f"{column}.low": value.low if value else None, f"{column}.high": value.high if value else None}

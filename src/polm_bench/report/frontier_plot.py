@@ -46,9 +46,11 @@ def _look(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
 
 
 def _frontier(axes: Axes, points: Sequence[Point]) -> None:
-    from polm_bench.report.frontier import KL, REWARD
+    from polm_bench.report.frontier import KL, REWARD, START
 
     _lines(axes, points, KL, REWARD)
+    starts = {round(point.values[START].value, 6) for point in points if START in point.values}
+    axes.plot([0] * len(starts), sorted(starts), "*", color="black", markersize=8, label="start" if starts else None)
     front = sorted((point.values[KL].value, point.values[REWARD].value) for point in points if point.front)
     if front:
         axes.step(*zip(*front, strict=True), where="post", color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -56,7 +58,8 @@ def _frontier(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_title("Reward against divergence", fontsize=9)
     axes.set_xlabel("KL(model || start), nats per answer (k1)")
     axes.set_ylabel("gold reward")
-    axes.legend(fontsize=6, ncols=2)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=6, ncols=2)
 
 
 def _length(axes: Axes, points: Sequence[Point]) -> None:

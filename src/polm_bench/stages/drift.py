@@ -34,7 +34,8 @@ class Drift(Stage):
     `kl_k1` and `kl_k3` are estimates of KL(model || start) per answer, in nats, from the model's own samples at temperature 1 and at most
     `max_new_tokens` tokens: the sum over tokens of log model - log start, and of its k3 form (`objectives.ppo.kl`); both are unbiased, k3 is never
     negative. `win_rate` is the judge's share for the answer against one of the start to the same prompt; `win_rate_true` the rate that people would
-    tell, with the judge's own noise in its standard error. `repetition`: share of an answer's word pairs that it has had before.
+    tell, with the judge's own noise in its standard error. `reward_start` is the reward of the start's answers, and `repetition` the share of an
+    answer's word pairs that it has had before.
     """
 
     model: Stage
@@ -69,8 +70,10 @@ class Drift(Stage):
         values["tokens"] = [float(len(one.ids)) for *_, one in flat]
         values["ended"] = [float(one.ended) for *_, one in flat]
         values["repetition"] = [repetition(text) for text in texts]
+        theirs = [one.text for group in others for one in group]
+        values["reward_start"] = self.reward.scorer(job)(given, theirs)
         if self.judge is not None:
-            values["win_rate"] = self.judge.comparer(job)(given, texts, [one.text for group in others for one in group])
+            values["win_rate"] = self.judge.comparer(job)(given, texts, theirs)
         scores = [score(name, self._by_prompt(each)) for name, each in values.items()]
         if "win_rate" in values:
             scores += self._trusted(job, next(one for one in scores if one["metric"] == "win_rate"))

@@ -29,7 +29,8 @@ class Revise(Stage):
     Raises EmptyHarvest when none is left.
     """
 
-    answers: Generate
+    model: Stage
+    answers: Generate  # of the same model
     critique: str  # asks for the critique, with {prompt} and {answer}
     revision: str  # asks for the revision, with {prompt}, {answer} and {critique}
     rounds: PositiveInt
@@ -40,7 +41,7 @@ class Revise(Stage):
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import METHOD, count_flops
 
-        folder = job.path(self.answers.model)
+        folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, job.launch.dtype, job.device)
         writer = _Asker(model, tokenizer, self.how, self.seed, job, count_flops(model))
