@@ -136,6 +136,33 @@ def test_tulu_conversations_end_in_the_completion_and_limit_takes_every_nth(tmp_
     assert found[0]["prompt"][-1] == {"role": "user", "content": "Sure?"}
 
 
+def test_ultrachat_has_splits_for_both(tmp_path):
+    for split, count in (("train_sft", 12), ("test_sft", 3)):
+        rows = [{"prompt": f"Ask {n}?", "messages": chat(f"Ask {n}?", f"{split} {n}.")} for n in range(count)]
+        parquet(tmp_path / "d" / "data" / f"{split}-00000-of-00001.parquet", rows)
+    data = configured("ultrachat", tmp_path / "d")
+    assert [len(data.role("sft").load(split)) for split in ("train", "validation")] == [12, 3]
+    assert data.role("sft").load("validation")[0]["completion"].startswith("test_sft")
+
+
+@pytest.mark.parametrize("name", ["openhermes", "magpie"])
+def test_conversations_from_people_and_models_become_messages(tmp_path, name):
+    def said(n: int) -> list[dict]:
+        return [{"from": "human", "value": f"Ask {n}?"}, {"from": "gpt", "value": f"Answer {n}."}]
+
+    rows = [{"conversations": said(n)} for n in range(40)]
+    if name == "openhermes":
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d" / "openhermes2_5.json").write_text(json.dumps(rows))
+    else:
+        parquet(tmp_path / "d" / "data" / "train-00000-of-00001.parquet", rows)
+    data = configured(name, tmp_path / "d")
+    found = data.role("sft").load("train") + data.role("sft").load("validation")
+    asked = [{"role": "user", "content": "Ask 0?"}]
+    assert len(found) == 40
+    assert next(row["completion"] for row in found if row["prompt"] == asked) == "Answer 0."
+
+
 def test_a_data_set_that_names_its_splits_itself_needs_no_files(tmp_path):
     parquet(tmp_path / "d" / "a" / "one.parquet", [{"text": f"text {n}"} for n in range(4)])
     parquet(tmp_path / "d" / "b" / "two.parquet", [{"text": f"text {n}"} for n in range(4, 6)])

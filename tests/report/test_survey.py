@@ -86,3 +86,31 @@ def test_a_data_set_stands_beside_the_configuration_that_reads_it():
     row = next(row for row in page.rows if row["method"] == "HH-RLHF")
     assert (row["configuration"], row["licence"], row["read from"]) == ("hh_rlhf", "mit", "Anthropic/hh-rlhf")
     assert "preference" in row["roles"]
+
+
+def test_bits_and_the_change_of_perplexity_are_made_of_measured_figures(tmp_path):
+    for recipe in ("base", "sft"):
+        write_record(tmp_path, recipe)
+    printed = Printed(
+        5,
+        "a survey",
+        {"method": "method"},
+        ({"method": "SFT", "key": "sft"},),
+        derived=("bits_per_weight", "perplexity"),
+    )
+    spec = make_spec(recipes=["base", "sft"], seeds=[0], printed=printed)
+    row = survey_page(spec, Cells(load(tmp_path)), {"sft": Facts("sft", {}, None)}).rows[0]
+    assert row["bits per weight"] == approx(8 * 7_100_000 / 3_500_000)
+    values = {one["row"]: one["value"] for one in load(tmp_path)[-1].scores if one["task"] == "text"}
+    assert row["change in perplexity per byte"] == approx(2 ** values["self"] - 2 ** values["base"])
+    low, high = (row[f"change in perplexity per byte.{end}"] for end in ("low", "high"))
+    assert low < row["change in perplexity per byte"] < high < 0
+
+
+def test_data_that_is_said_to_have_been_checked_is_read_by_a_test():
+    spec = load_spec(conf_dir(), "survey_table9")
+    tests = (conf_dir().parent / "tests" / "data" / "test_hub.py").read_text()
+    rows = {row["configuration"]: row["loading"] for row in make(spec, [], conf_dir()).page.rows}
+    for name in spec.printed.checked:
+        assert rows[name] == "rows of its layout"
+        assert f'"{name}"' in tests

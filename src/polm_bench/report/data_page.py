@@ -12,7 +12,7 @@ from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.spec import TableSpec
 
 NONE_YET = "no configuration yet"
-OURS = ("configuration", "roles", "licence", "read from")
+OURS = ("configuration", "roles", "licence", "read from", "loading")
 
 
 def data_page(spec: TableSpec, conf_dir: Path) -> Page:
@@ -23,7 +23,7 @@ def data_page(spec: TableSpec, conf_dir: Path) -> Page:
     rows: list[dict[str, Any]] = [
         {name: row.get(name) for name in printed.columns}
         | {"doubts": " ".join(row.get("doubts") or ())}
-        | dict(zip(OURS, _configuration(row.get("key"), conf_dir), strict=True))
+        | dict(zip(OURS, _configuration(row.get("key"), conf_dir, printed.checked), strict=True))
         for row in printed.rows
     ]
     lines: list[list[str]] = [
@@ -35,6 +35,7 @@ def data_page(spec: TableSpec, conf_dir: Path) -> Page:
     known = sum(row["configuration"] != NONE_YET for row in rows)
     legend = (
         f"Left columns as printed in {printed.source}, wrong values included; letters mark doubts. {known} of {len(rows)} rows have a configuration.",
+        "loading: how it was checked that the configuration reads the data set.",
         *(f"[{letter}] {text}" for letter, text in printed.doubts.items()),
     )
     sheet = Sheet(f"Table {printed.number} as printed, and what reads it", [*printed.columns.values(), *OURS], lines)
@@ -48,14 +49,15 @@ def data_page(spec: TableSpec, conf_dir: Path) -> Page:
     return Page(spec.name, spec.title, (Part("conf/data/", (sheet,)),), legend, rows, content)
 
 
-def _configuration(name: Any, conf_dir: Path) -> tuple[str, str, str, str]:
+def _configuration(name: Any, conf_dir: Path, checked: Mapping[str, str]) -> tuple[str, str, str, str, str]:
     path = Path(conf_dir) / "data" / f"{name}.yaml"
     if not name or not path.is_file():
-        return NONE_YET, "", "", ""
+        return NONE_YET, "", "", "", ""
     found: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return (
         str(name),
         ", ".join(found.get("roles_from") or ()),
         str(found.get("license") or ""),
         str(found.get("path") or ""),
+        checked.get(str(name), "not checked"),
     )

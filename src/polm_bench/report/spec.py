@@ -44,6 +44,10 @@ class Printed:
     doubts: Mapping[str, str] = Field(default_factory=dict)  # letter -> footnote; a row's `doubts` lists its letters
     measured: tuple[str, ...] = ()  # scores as "task/metric", or costs, beside each row that a recipe covers
     ratios: tuple[str, ...] = ()  # costs of serving, as multiples of the base's
+    derived: tuple[
+        Literal["bits_per_weight", "perplexity"], ...
+    ] = ()  # made of the score nano_text/bits_per_byte, and of the served size
+    checked: Mapping[str, str] = Field(default_factory=dict)  # data configuration -> how its loading was checked
     differences: bool = True  # scores as differences from the base
     join: Literal["recipe", "data"] = "recipe"  # what a row's key names
 

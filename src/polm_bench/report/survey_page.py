@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
@@ -17,6 +17,8 @@ from polm_bench.report.spec import Place, Printed, TableSpec
 from polm_bench.stats import Bootstrap
 
 NONE_YET = "no recipe yet"
+BITS_PER_BYTE = "/bits_per_byte"
+DERIVED = {"bits_per_weight": "bits per weight", "perplexity": "change in perplexity per byte"}
 
 
 class Value(NamedTuple):
@@ -64,7 +66,8 @@ def covering(row: Mapping[str, Any], facts: Mapping[str, Facts]) -> list[str]:
 
 
 def _columns(printed: Printed) -> list[str]:
-    return [*printed.measured, *(f"{name}, times the base's" for name in printed.ratios)]
+    derived = [DERIVED[name] for name in printed.derived]
+    return [*derived, *printed.measured, *(f"{name}, times the base's" for name in printed.ratios)]
 
 
 def _head(column: str) -> str:
@@ -90,11 +93,34 @@ def _measured(
                 found[column] = Value(paired.found.mean, paired.found.low, paired.found.high)
         elif score := figure(own, column, draws):
             found[column] = Value(score.value, score.low, score.high)
+    found |= _derived(printed, own, pairs, draws)
     for name in printed.ratios:
         both = [tuple(cost_of(one, name, cells) for one in pair) for pair in pairs]
         ratios = [mine / base for mine, base in both if mine is not None and base]
         if ratios:
             found[f"{name}, times the base's"] = Value(math.fsum(ratios) / len(ratios))
+    return found
+
+
+def _derived(
+    printed: Printed, own: Sequence[Evaluation], pairs: Sequence[tuple[Evaluation, Evaluation]], draws: Bootstrap
+) -> dict[str, Value]:
+    """Bits that serving takes for each weight, and how the perplexity 2^(bits per byte) differs from the base's."""
+    found: dict[str, Value] = {}
+    if "bits_per_weight" in printed.derived:
+        costs = [one.record.data["cost"] for one in own]
+        bits = [8 * cost["served_bytes"] / cost["total_params"] for cost in costs if cost.get("total_params")]
+        if bits:
+            found[DERIVED["bits_per_weight"]] = Value(math.fsum(bits) / len(bits))
+    column = next((name for one in own for name in one.scores if name.endswith(BITS_PER_BYTE)), None)
+    if "perplexity" in printed.derived and column:
+        base = figure([pair[1] for pair in pairs], column, draws)
+        paired = gap([pair for pair in pairs if pair[0].key != pair[1].key], column, draws)
+        if base and paired:
+            change = (
+                2**base.value * (2**bits - 1) for bits in (paired.found.mean, paired.found.low, paired.found.high)
+            )
+            found[DERIVED["perplexity"]] = Value(*change)
     return found
 
 
@@ -139,8 +165,8 @@ def _line(
 def _text(printed: Printed, column: str, value: Value | None) -> str:
     if value is None:
         return ""
-    if "/" in column:
-        sign = printed.differences
+    if "/" in column or column == DERIVED["perplexity"]:
+        sign = printed.differences or column == DERIVED["perplexity"]
         return f"{words.number(value.value, sign)} {words.interval(value.low, value.high, sign)}".strip()
     return f"{value.value:.2f}" if column not in printed.measured else words.cost(column, value.value)
 
@@ -164,7 +190,7 @@ def _row(
     for name in _columns(printed):
         value = found.get(name)
         line[name] = value.value if value else None
-        if "/" in name:
+        if "/" in name or name == DERIVED["perplexity"]:
             line |= {f"{name}.low": value.low if value else None, f"{name}.high": value.high if value else None}
     return line
 
@@ -178,6 +204,14 @@ def _legend(printed: Printed, facts: Mapping[str, Facts]) -> tuple[str, ...]:
     scores = [name for name in printed.measured if "/" in name]
     if scores and printed.differences:
         lines.append(f"{', '.join(scores)}: difference from the base, paired by item, with its 95 % interval.")
+    if "bits_per_weight" in printed.derived:
+        lines.append(
+            "bits per weight: 8 times the served size in bytes, divided by the number of parameters: what stays unquantised counts."
+        )
+    if "perplexity" in printed.derived:
+        lines.append(
+            "change in perplexity per byte: of 2^(bits per byte) on held-out text, against the base's, with its 95 % interval; the printed ones are per token."
+        )
     if printed.ratios:
         better = [words.COST_NAMES[name] for name in printed.ratios if higher_is_better(name)]
         lines.append(
