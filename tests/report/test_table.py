@@ -262,3 +262,21 @@ def test_records_are_read_where_the_user_says_else_beside_the_table_else_at_home
     (results / "spine" / "records").mkdir(parents=True)
     assert records_folder(spec, results, home) == records_folder(reader, results, home) == results / "spine" / "records"
     assert records_folder(spec, results, home, given) == given
+
+
+def test_a_tuned_record_stands_in_a_table_that_asks_for_its_trials_only(tmp_path):
+    for recipe in ("base", "dpo"):
+        write_record(tmp_path, recipe)
+    told = {"trials": 2, "by": "pairs", "chosen": {"loss.beta": 0.1}}
+    told["best_after"] = [{"trials": k, "best": 0.5, "expected": 0.4 + k / 10, "spread": 0.05} for k in (1, 2)]
+    write_record(tmp_path, "dpo", id="dpo-nano-nano-nano-nano-s0-tuned", tuning=told)
+    spec = make_spec(recipes=["base", "dpo"], seeds=[0], trials=2)
+    tuned, plain = build(spec, load(tmp_path)), build(make_spec(recipes=["base", "dpo"], seeds=[0]), load(tmp_path))
+    assert rows_of(tuned)["dpo"].records == ("dpo-nano-nano-nano-nano-s0-tuned",)
+    assert rows_of(tuned)["dpo"].notes == ()
+    assert "tuned" not in rows_of(plain)["dpo"].records[0]
+    text = render(tuned, "md")
+    assert "| pairs " in text
+    assert "0.500 ± 0.050" in text
+    assert "0.600 ± 0.050" in text
+    assert "Best of k" not in render(plain, "md")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
 from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir, home
+
+if TYPE_CHECKING:
+    from polm_bench.report.spec import TableSpec
 
 RESULTS = Path("results")
 
@@ -22,7 +26,7 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
     if run and records is not None:
         raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
     with only_ours_on_stdout(style is not None) as out:
-        swept = sweep(spec.cells(), jobs) if run else Swept([], [])
+        swept = _made(spec, jobs) if run else Swept([], [])
         folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
         if records is not None and not records.is_dir():
             raise PolmError(f"no folder {records} to read records from.")
@@ -34,6 +38,15 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
         else:
             page.print_page(found.page, console())
     return 1 if swept.mistakes or any(read(path).status != "ok" for path in swept.records) else 0
+
+
+def _made(spec: TableSpec, jobs: int) -> Swept:
+    """Run the table's cells; where it asks for tuning, those whose recipe declares a search are tuned."""
+    if spec.trials == 1:
+        return sweep(spec.cells(), jobs)
+    from polm_bench.cli.tuning import tune_cells
+
+    return tune_cells(spec.cells(), spec.trials, jobs)
 
 
 def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:

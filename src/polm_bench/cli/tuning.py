@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from polm_bench.cli.cells import print_record
 from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
-from polm_bench.cli.sweep import tell
-from polm_bench.errors import BadOverride
+from polm_bench.cli.sweep import Swept, sweep, tell
+from polm_bench.errors import BadOverride, PolmError, StoreError
 from polm_bench.paths import home
+from polm_bench.report.words import setting_text
 
 if TYPE_CHECKING:
     from polm_bench.tune.study import Options, Study, Trial
@@ -49,7 +50,7 @@ def tuned(words: Sequence[str]) -> tuple[Study, list[Trial], Path | None]:
 
     def told(trial: Trial) -> None:
         value = "" if trial.value is None else f", validation {trial.value:.4f}"
-        tell(f"trial {trial.number + 1} of {options.trials}: {_settings(trial.settings)}: {trial.status}{value}")
+        tell(f"trial {trial.number + 1} of {options.trials}: {setting_text(trial.settings)}: {trial.status}{value}")
 
     trials = study.run(reporter, told)
     shown = reporter()
@@ -61,6 +62,28 @@ def tuned(words: Sequence[str]) -> tuple[Study, list[Trial], Path | None]:
         track(path, study.home)
         track_trials(path, study.home)
     return study, trials, path
+
+
+def tune_cells(cells: Sequence[Sequence[str]], trials: int, jobs: int) -> Swept:
+    """Cells of a table: those whose recipe declares a search are tuned, in turn; the others are run, `jobs` at a time."""
+    from polm_bench.config import plan
+
+    searched = [list(cell) for cell in cells if plan(cell).search]
+    swept = sweep([cell for cell in cells if list(cell) not in searched], jobs)
+    for number, cell in enumerate(searched, 1):
+        tell(f"tuning {number} of {len(searched)}: {' '.join(cell)}")
+        try:
+            path = tuned([*cell, f"tune.trials={trials}"])[2]
+        except StoreError:
+            raise
+        except PolmError as mistake:
+            swept.mistakes.append(f"{' '.join(cell)}: {mistake}")
+            continue
+        if path is None:
+            swept.mistakes.append(f"{' '.join(cell)}: every trial failed")
+        else:
+            swept.records.append(path)
+    return swept
 
 
 def split(words: Sequence[str]) -> tuple[list[str], Options]:
@@ -92,7 +115,7 @@ def _print(trials: Sequence[Trial], study: Study) -> None:
     rows = [
         {
             "trial": str(one.number + 1),
-            "settings": _settings(one.settings),
+            "settings": setting_text(one.settings),
             "validation": "" if one.value is None else f"{one.value:.4f}",
             "status": one.status + (" (chosen)" if best and one.number == best.number else ""),
             "seconds": f"{one.seconds:.1f}",
@@ -100,7 +123,3 @@ def _print(trials: Sequence[Trial], study: Study) -> None:
         for one in trials
     ]
     print_rows(rows, list(rows[0]), title=f"{study.name}: {study.search.by} on validation rows, higher is better")
-
-
-def _settings(settings: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in settings.items())

@@ -163,6 +163,9 @@ def _is_prose(sheet: Sheet, column: int) -> bool:
         "remark",
         "recipe",
         "ours",
+        "figure",
+        "validation",
+        "chosen",
     )
 
 

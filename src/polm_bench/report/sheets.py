@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from polm_bench.report import words
 from polm_bench.report.page import Sheet
@@ -37,6 +38,7 @@ def sheets(table: Table, block: Block) -> list[Sheet]:
         Sheet("Ranks", ["method", *columns], _lines(table, block, ranks)),
         *_overall_sheet(table, block),
         _cost_sheet(table, block),
+        *_tuning_sheet(table, block),
     ]
     return [sheet for sheet in found if sheet.lines and len(sheet.head) > 1]
 
@@ -55,6 +57,11 @@ def legend(table: Table) -> list[str]:
         lines.append(
             "All tasks: interquartile mean of the scores that are proportions, and the chance that a seed beats the base on a task, ties half "
             "(Agarwal et al. 2021); 95 % intervals by bootstrap over seeds within tasks, which three seeds leave narrow."
+        )
+    if any("tuning" in record.data for record in table.records):
+        lines.append(
+            "Best of k trials: the validation score, higher is better, to expect of the best of k trials drawn from those that were run, with its "
+            "standard deviation (Dodge et al. 2019, Eq. 8). The suite judged the chosen one only."
         )
     lines.append(
         "Cost: making the model, whatever it shares with other cells included; its evaluation not. Means over seeds."
@@ -126,6 +133,33 @@ def _cost_sheet(table: Table, block: Block) -> Sheet:
         return [row.title, *(words.cost(name, row.costs.get(name)) for name in shown)]
 
     return Sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], _lines(table, block, texts))
+
+
+def _tuning_sheet(table: Table, block: Block) -> list[Sheet]:
+    """What tuning bought: the best validation score to expect of k trials, for rows that were tuned."""
+    known = {record.id: record.data["tuning"] for record in table.records if "tuning" in record.data}
+    told = {row.name: [known[name] for name in row.records if name in known] for row in block.rows}
+    most = max((one["trials"] for own in told.values() for one in own), default=0)
+
+    def texts(row: Row) -> list[str] | None:
+        own = told[row.name]
+        if not own:
+            return None
+        chosen = sorted({words.setting_text(one["chosen"]) for one in own})
+        return [row.title, own[0]["by"], *(_expected(own, k) for k in range(1, most + 1)), "; ".join(chosen)]
+
+    head = ["method", "validation", *(f"k = {k}" for k in range(1, most + 1)), "chosen"]
+    return [Sheet("Best of k trials, expected", head, _lines(table, block, texts))] if most else []
+
+
+def _expected(tunings: Sequence[dict[str, Any]], k: int) -> str:
+    """Mean over seeds of the expected best of k trials, and of its standard deviation."""
+    found = [one["best_after"][k - 1] for one in tunings if len(one["best_after"]) >= k]
+    found = [one for one in found if one["expected"] is not None]
+    if not found:
+        return ""
+    mean, spread = (sum(one[name] for one in found) / len(found) for name in ("expected", "spread"))
+    return f"{words.number(mean)} ± {words.number(spread)}"
 
 
 def _letter(number: int) -> str:

@@ -114,6 +114,11 @@ def cost(name: str, value: float | None) -> str:
     return scaled(value, 1000, ("", "k", "M", "G"))
 
 
+def setting_text(settings: Mapping[str, object]) -> str:
+    """`loss.beta=0.1 optim.lr=1e-06`."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
 def scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     """Three significant digits and a unit."""
     for unit in units[:-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.graph import KEY_LENGTH, identity
+from polm_bench.graph import KEY_LENGTH
 from polm_bench.tune.curve import best_after
+from polm_bench.tune.space import Dimension
 from polm_bench.tune.study import Study, Trial, best_of
 
 if TYPE_CHECKING:
@@ -62,13 +64,17 @@ def told(study: Study, trials: Sequence[Trial], best: Trial) -> dict[str, Any]:
         "sampler": study.options.sampler,
         "seed": study.options.seed,
         "by": study.search.by,
-        "space": {name: identity(one) for name, one in study.search.space.items()},
+        "space": {name: _values(one) for name, one in study.search.space.items()},
         "best": best.number,
         "chosen": best.settings,
         "seconds": round(math.fsum(one.seconds for one in trials), 3),
         "tried": [one._asdict() for one in trials],
         "best_after": [one._asdict() for one in best_after([one.value for one in trials])],
     }
+
+
+def _values(one: Dimension) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(one).items() if value is not None and value is not False}
 
 
 def command(study: Study) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polm_bench.run.progress import BarReporter, PlainReporter
 
 Sampler = Literal["tpe", "random", "grid"]
+STARTUP = 4  # trials drawn at random before the sampler learns from them; the recipe's own is the first
 DIGITS = 3  # significant ones of a drawn number, so that it can be typed again
 
 
@@ -139,7 +140,7 @@ class Study:
                 )
             grid = {name: list(one.choices or ()) for name, one in self.search.space.items()}
             return optuna.samplers.GridSampler(grid, seed=self.options.seed)
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(1, self.options.trials // 2))
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
 
     def _again(self, study: optuna.Study, left: optuna.trial.FrozenTrial) -> optuna.Trial:
         """The trial that a killed process, or a queue, left: with its number and its values."""
