@@ -15,6 +15,7 @@ from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered
 from polm_bench.recipes import Context
 from polm_bench.settings import options
+from polm_bench.stages import TrainSFT
 
 RECIPES = options("recipe")
 COSTS = {
@@ -67,6 +68,17 @@ def test_it_says_what_it_is_and_where_it_comes_from(recipe):
         assert meta.claim.against in {"base", "start", *RECIPES}
         assert meta.claim.against != "start" or planned.graph.start is not None
         assert (meta.claim.saves in COSTS) == (meta.claim.kind == "keep")
+
+
+def test_every_start_of_a_share_of_the_budget_is_one_training():
+    starts: dict[object, set[str]] = {}
+    for recipe in RECIPES:
+        planned = cell(recipe)
+        start = planned.graph.start
+        if isinstance(start, TrainSFT) and start.init is planned.evaluations["base"].model:
+            starts.setdefault((start.spend, start.data.key, start.adapter), set()).add(start.key)
+    assert starts
+    assert all(len(keys) == 1 for keys in starts.values())
 
 
 def test_no_two_recipes_are_the_same_computation_unless_one_is_the_row_that_the_other_is_read_against():

@@ -204,7 +204,15 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     suite = _made(config, "suite", Suite).pinned()
     recipe = _made(config, "recipe", Recipe)
     base = model.fetch()
-    context = Context(recipe=names["recipe"], base=base, data=data, budget=budget, seed=seed, lr_scale=model.lr_scale)
+    context = Context(
+        recipe=names["recipe"],
+        base=base,
+        data=data,
+        budget=budget,
+        seed=seed,
+        lr_scale=model.lr_scale,
+        adapter_lr_scale=model.adapter_lr_scale,
+    )
     graph = recipe.plan(context)
     if "probe" in config:
         graph = _made(config, "probe", Probe).attach(graph, context)

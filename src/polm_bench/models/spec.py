@@ -39,6 +39,9 @@ class Model:
     lr_scale: Annotated[float, Field(gt=0)] = (
         1.0  # factor on every recipe's learning rate, which are the papers' for 7B models
     )
+    adapter_lr_scale: Annotated[float, Field(gt=0)] = (
+        1.0  # the same of low-rank and bottleneck adapters; their best rate depends less on a model's width
+    )
     wheel: Wheel | None = None
     template: str | None = None  # "plain" or a .jinja file; for models without a chat template of their own
     license: str = "unknown"

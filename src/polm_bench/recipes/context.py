@@ -18,6 +18,9 @@ from polm_bench.models.tuning import Tuning
 from polm_bench.stages import TrainSFT
 from polm_bench.trainers.optim import Optim
 
+Scale = Literal["model", "adapter", "none"]
+"""Which of a model's factors a recipe's learning rate is times: that of all weights, that of adapters, or none."""
+
 
 @dataclass(frozen=True, config=FORBID)
 class Claim:
@@ -56,6 +59,7 @@ class Context:
     budget: Budget
     seed: int
     lr_scale: float
+    adapter_lr_scale: float = 1.0
 
     def rows(self, role: str) -> Rows:
         """Rows of a role. Raises MissingRole when the data does not have it."""
@@ -63,9 +67,10 @@ class Context:
             raise MissingRole(self.recipe, role, self.data.name, self.data.roles())
         return self.data.role(role)
 
-    def scaled(self, optim: Optim) -> Optim:
-        """The recipe's optimiser at this model's learning rate."""
-        return dataclasses.replace(optim, lr=optim.lr * self.lr_scale)
+    def scaled(self, optim: Optim, scale: Scale = "model") -> Optim:
+        """The recipe's optimiser at this model's learning rate: of all weights, of an adapter's, or as the recipe gives it."""
+        factor = {"model": self.lr_scale, "adapter": self.adapter_lr_scale, "none": 1.0}[scale]
+        return dataclasses.replace(optim, lr=optim.lr * factor)
 
 
 @dataclass(frozen=True, config=FORBID)

@@ -82,7 +82,7 @@ class LocatedEdit(Edit):
 
     method: str
     depths: tuple[float, ...]
-    search: ValueSearch
+    value_search: ValueSearch
     moment_rows: PositiveInt
     moment_weight: PositiveFloat
 
@@ -95,7 +95,7 @@ class LocatedEdit(Edit):
             corpus=ctx.rows("corpus"),
             method=self.method,  # type: ignore[arg-type]  # pydantic checks it
             depths=self.depths,
-            search=self.search,
+            search=self.value_search,
             moment_rows=self.moment_rows,
             moment_weight=self.moment_weight,
             spend=ctx.budget.part(1 - ctx.budget.sft_share),

@@ -11,7 +11,7 @@ from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.adapter import Adapter
 from polm_bench.models.tuning import Tuning
-from polm_bench.recipes.context import Context, Graph, Recipe
+from polm_bench.recipes.context import Context, Graph, Recipe, Scale
 from polm_bench.stages import AttachAdapter, FoldAdapter, TrainSFT, TrainText
 from polm_bench.stages.nf4 import QuantizeNF4
 from polm_bench.trainers.optim import Optim
@@ -24,7 +24,9 @@ class SFT(Recipe):
     optim: Optim
     adapter: Tuning | None = None
     serve: Literal["folded", "unfolded"] = "folded"  # an adapter's weights in the base's, or beside them
-    scale_lr: bool = True  # times model.lr_scale; false where single numbers a channel are trained, whose step a model's width does not change
+    scale_lr: Scale = (
+        "model"  # "none" where single numbers a channel are trained, whose step a model's width does not change
+    )
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT [-> fold or attach the adapter]; the whole budget."""
@@ -35,7 +37,7 @@ class SFT(Recipe):
             init=init,
             data=ctx.rows("sft"),
             spend=ctx.budget.part(1.0),
-            optim=ctx.scaled(self.optim) if self.scale_lr else self.optim,
+            optim=ctx.scaled(self.optim, self.scale_lr),
             seed=ctx.seed,
             adapter=self.adapter,
         )
@@ -80,11 +82,11 @@ class PromptTransfer(Recipe):
     optim: Optim
     adapter: Adapter
     source_share: float = Field(gt=0, lt=1)  # of the budget, for the source prompt
-    scale_lr: bool = True
+    scale_lr: Scale = "model"
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> prompt on `corpus` -> the same prompt on `sft`, beside the base."""
-        optim = ctx.scaled(self.optim) if self.scale_lr else self.optim
+        optim = ctx.scaled(self.optim, self.scale_lr)
         source = TrainText(
             init=ctx.base,
             data=ctx.rows("corpus"),
