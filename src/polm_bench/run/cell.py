@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -113,6 +114,7 @@ def quiet() -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that it would download
 
 
 def _provenance(plan: Plan, started: str) -> dict[str, Any]:
