@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests import toy_cells
 
 from polm_bench.cli import main
+from polm_bench.drill import crowd, disk, kill
 from polm_bench.drill.cell import Verdict, differences, half_made, unexplained
 from polm_bench.run.store import write_json
 
@@ -37,6 +39,35 @@ def test_what_is_half_made_and_what_nobody_explains_is_seen(home):
     assert half_made(home) == ["TrainSFT-0123456789ab: manifest.json"]
     write_json(folder / "manifest.json", {"files": {"model.safetensors": {"bytes": 1, "sha256": "0"}}})
     assert half_made(home) == ["TrainSFT-0123456789ab: model.safetensors"]
+
+
+def test_many_kills_of_toy_cells_lose_nothing(tmp_path):
+    said: list[str] = []
+    verdict = kill.drill(25, 0, tmp_path, said.append, toy_cells.start)
+    assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
+    assert verdict.figures["kills"] == sum(verdict.figures["at"].values()) == 25
+    assert verdict.figures["with a checkpoint to go on from"] > 0
+    assert said[-1].startswith("25 of 25 kills")
+
+
+def test_a_stage_that_resumes_wrongly_breaks_a_promise(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FORGETFUL", "yes")
+    verdict = kill.drill(10, 0, tmp_path, lambda text: None, toy_cells.start)
+    assert not verdict.kept
+    assert verdict.promises[kill.EQUAL]
+    assert not verdict.promises[kill.ONCE]
+
+
+def test_a_crowd_of_toy_cells_makes_each_stage_once(tmp_path):
+    verdict = crowd.drill(8, tmp_path, lambda text: None, toy_cells.start)
+    assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
+    assert (verdict.figures["cells"], verdict.figures["stages"]) == (4, 1 + 1 + 4 + 4)
+
+
+def test_toy_cells_outlive_full_disks_and_damage(tmp_path):
+    verdict = disk.drill(tmp_path, lambda text: None, toy_cells.start, first=0.1)
+    assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
+    assert verdict.skipped or verdict.figures["full disks"] > 2
 
 
 def drill(capsys, *words: str) -> dict:

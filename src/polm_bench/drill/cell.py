@@ -12,7 +12,7 @@ from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polm_bench.errors import PolmError
 from polm_bench.graph import Stage
@@ -74,6 +74,14 @@ class Verdict:
         return not any(self.promises.values())
 
 
+class Start(Protocol):
+    """Starts a process that runs cells."""
+
+    def __call__(
+        self, words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None
+    ) -> BaseProcess: ...
+
+
 def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None) -> BaseProcess:
     """A process that runs the cells that the words describe; it is forked from one that has its imports done.
 
@@ -98,6 +106,14 @@ def warm_up() -> None:
 
 def log_of(home: Path) -> Path:
     return home.with_name(f"{home.name}.log")
+
+
+def must_end_well(process: BaseProcess, home: Path) -> None:
+    """Wait for a process that nobody disturbs. Raises PolmError, with what it said last, where it did not get through."""
+    process.join()
+    if process.exitcode != 0:
+        said = log_of(home).read_text().strip().splitlines()[-1:] if log_of(home).exists() else []
+        raise PolmError(f"a run of the drill ended with status {process.exitcode}: {''.join(said)}")
 
 
 def journal_of(home: Path) -> Path:

@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from polm_bench.drill.cell import (
+    Start,
     Verdict,
     differences,
     essence,
@@ -17,6 +18,7 @@ from polm_bench.drill.cell import (
     journal_of,
     leave_network,
     log_of,
+    must_end_well,
     start,
     unexplained,
 )
@@ -35,7 +37,7 @@ WHOLE = "what counts as finished is whole"
 EXPLAINED = "gc explains what is left behind"
 
 
-def drill(processes: int, folder: Path, say: Callable[[str], None]) -> Verdict:
+def drill(processes: int, folder: Path, say: Callable[[str], None], start: Start = start) -> Verdict:
     """Start them at once, half of them in network namespaces of their own; kill the first that trains the shared stage."""
     verdict = Verdict("crowd")
     home, alone = folder / "crowd", folder / "alone"
@@ -47,17 +49,13 @@ def drill(processes: int, folder: Path, say: Callable[[str], None]) -> Verdict:
     crowd = [start([f"+recipe={recipe}"], home, apart and number % 2 == 1) for number, recipe in enumerate(recipes)]
     say(f"{processes} processes on one store")
     killed, seconds = _kill_owner(home, crowd)
-    for process in crowd:
-        process.join()
-    _ended_well(crowd, [killed], home)
-    again = start([f"+recipe={recipes[killed]}"], home)
-    again.join()
-    _ended_well([again], [], home)
+    crowd[killed].join()
+    for process in (process for number, process in enumerate(crowd) if number != killed):
+        must_end_well(process, home)
+    must_end_well(start([f"+recipe={recipes[killed]}"], home), home)
     took = time.monotonic() - started
     say(f"done in {took:.1f} s; now the same cells alone, in turn")
-    single = start(["-m", f"+recipe={','.join(dict.fromkeys(recipes))}"], alone)
-    single.join()
-    _ended_well([single], [], alone)
+    must_end_well(start(["-m", f"+recipe={','.join(dict.fromkeys(recipes))}"], alone), alone)
     _judge(verdict, home, alone, crowd[killed].pid, seconds)
     verdict.figures = {
         "processes": processes,
@@ -99,12 +97,6 @@ def _judge(verdict: Verdict, home: Path, alone: Path, killed: int | None, second
     verdict.see(EQUAL, differences(essence(alone), essence(home)))
     verdict.see(WHOLE, half_made(home))
     verdict.see(EXPLAINED, unexplained(home))
-
-
-def _ended_well(processes: Sequence[BaseProcess], but: Sequence[int], home: Path) -> None:
-    wrong = [process.exitcode for number, process in enumerate(processes) if number not in but and process.exitcode]
-    if wrong:
-        raise PolmError(f"processes of the drill ended with status {wrong}: {log_of(home)} says why")
 
 
 def _allowed() -> bool:

@@ -9,11 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polm_bench.drill.cell import Json, Verdict, differences, essence, half_made, log_of, start, unexplained
+from polm_bench.drill.cell import (
+    Json,
+    Start,
+    Verdict,
+    differences,
+    essence,
+    half_made,
+    log_of,
+    must_end_well,
+    start,
+    unexplained,
+)
 from polm_bench.errors import PolmError
 
 CELL = ("+recipe=ipo",)
-FIRST, GROWTH = 2.0, 1.35  # megabytes of the first disk, and how much larger each next one is
+FIRST, GROWTH = 6.0, 1.5  # megabytes of the first disk, and how much larger each next one is
 NAMED = "a disk that takes no more is named, with exit status 2"
 WHOLE = "what counts as finished is whole"
 EQUAL = "with room again, the run goes on to the record of an undisturbed one"
@@ -21,35 +32,28 @@ DAMAGED = "a damaged file is named, put aside and made again"
 EXPLAINED = "gc explains what is left behind"
 
 
-def drill(folder: Path, say: Callable[[str], None]) -> Verdict:
-    """All three on one tiny cell; what needs to mount a small disk is skipped, and said to be, where that is not allowed."""
+def drill(folder: Path, say: Callable[[str], None], start: Start = start, first: float = FIRST) -> Verdict:
+    """All three on one tiny cell; what needs to mount a small disk, of `first` megabytes, is skipped, and said to be, where that is not allowed."""
     verdict = Verdict("disk")
     home = folder / "undisturbed"
-    if (status := _run(home)) != 0:
-        raise PolmError(f"the drill's cell ended with status {status}: {log_of(home)} says why")
+    must_end_well(start(CELL, home), home)
     wanted = essence(home)
     started = time.monotonic()
-    _damage(verdict, home, wanted, say)
-    with _small_disk(folder / "disk", FIRST) as disk:
+    _damage(verdict, start, home, wanted, say)
+    with _small_disk(folder / "disk", first) as disk:
         if disk is None:
             for case in ("full disk", "read-only store"):
                 verdict.skipped[case] = "mounting a small disk needs root"
         else:
-            _fill(verdict, disk, wanted, say)
-            _read_only(verdict, disk, say)
+            _fill(verdict, start, disk, first, wanted, say)
+            _read_only(verdict, start, disk, say)
     verdict.figures["seconds"] = round(time.monotonic() - started, 1)
     return verdict
 
 
-def _run(home: Path) -> int:
-    process = start(CELL, home)
-    process.join()
-    return process.exitcode or 0
-
-
-def _fill(verdict: Verdict, disk: Path, wanted: Json, say: Callable[[str], None]) -> None:
+def _fill(verdict: Verdict, start: Start, disk: Path, size: float, wanted: Json, say: Callable[[str], None]) -> None:
     """Run on a disk that is too small, and on ever larger ones, until the cell gets through."""
-    home, size = disk / "home", FIRST
+    home = disk / "home"
     log = disk.with_name("full.log")
     failures = checkpoints = 0
     while True:
@@ -77,7 +81,7 @@ def _fill(verdict: Verdict, disk: Path, wanted: Json, say: Callable[[str], None]
     }
 
 
-def _read_only(verdict: Verdict, disk: Path, say: Callable[[str], None]) -> None:
+def _read_only(verdict: Verdict, start: Start, disk: Path, say: Callable[[str], None]) -> None:
     """A finished cell is still shown, another one is refused, and with writing allowed it runs."""
     log = disk.with_name("readonly.log")
     _remount(disk, "ro")
@@ -93,7 +97,7 @@ def _read_only(verdict: Verdict, disk: Path, say: Callable[[str], None]) -> None
     say("read-only: refused")
 
 
-def _damage(verdict: Verdict, home: Path, wanted: Json, say: Callable[[str], None]) -> None:
+def _damage(verdict: Verdict, start: Start, home: Path, wanted: Json, say: Callable[[str], None]) -> None:
     """Flip a bit and cut a file, each time with the record gone, so that the cell reads what was damaged."""
     harms: dict[str, Callable[[Path], None]] = {"flipped bit": _flip, "cut file": _cut, "missing file": Path.unlink}
     for name, harm in harms.items():
@@ -103,7 +107,9 @@ def _damage(verdict: Verdict, home: Path, wanted: Json, say: Callable[[str], Non
             shutil.rmtree(judged)  # else nobody would read the weights
         harm(weights)
         log_of(home).write_text("")
-        status = _run(home)
+        process = start(CELL, home)
+        process.join()
+        status = process.exitcode
         named = "is damaged (model.safetensors): put aside" in log_of(home).read_text()
         verdict.see(DAMAGED, [] if status == 0 and named else [f"{name}: status {status}, named: {named}"])
         verdict.see(DAMAGED, [f"{name}: {place}" for place in differences(wanted, essence(home))])

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from polm_bench.drill.cell import (
     Json,
+    Start,
     Verdict,
     differences,
     essence,
     finished,
     half_made,
     journal_of,
-    log_of,
+    must_end_well,
     start,
     unexplained,
 )
-from polm_bench.errors import PolmError
 
 COMMANDS = {"matrix": ("-m", "+recipe=ipo,simpo"), "cell": ("+recipe=ipo",)}
 WHOLE = "what counts as finished is whole"
@@ -29,11 +29,11 @@ EXPLAINED = "gc explains what is left behind"
 EQUAL = "records, items and weights are those of an undisturbed run"
 
 
-def drill(times: int, seed: int, folder: Path, say: Callable[[str], None]) -> Verdict:
+def drill(times: int, seed: int, folder: Path, say: Callable[[str], None], start: Start = start) -> Verdict:
     """Kill `times` times: cell and matrix in turn, each in a home of its own that is killed until the command gets through."""
     verdict = Verdict("kill")
     moments = random.Random(seed)
-    wanted, seconds = _undisturbed(folder / "undisturbed")
+    wanted, seconds = _undisturbed(start, folder / "undisturbed")
     say(f"the matrix undisturbed in {seconds:.1f} s")
     started, kills, homes = time.monotonic(), 0, 0
     at: Counter[str] = Counter()
@@ -54,8 +54,7 @@ def drill(times: int, seed: int, folder: Path, say: Callable[[str], None]) -> Ve
             at[_was_at(home)] += 1
             resumable += bool(list(home.glob("store/.scratch/*/checkpoint-*/complete.json")))
             whole = _look(verdict, home, whole)
-        if process.exitcode != 0:
-            raise PolmError(f"the drill's {name} ended with status {process.exitcode}: {log_of(home)} says why")
+        must_end_well(process, home)
         _look(verdict, home, whole)
         expected = wanted if name == "matrix" else _part(wanted, "ipo")
         verdict.see(EQUAL, [f"{name} {homes}: {place}" for place in differences(expected, essence(home))])
@@ -72,13 +71,10 @@ def drill(times: int, seed: int, folder: Path, say: Callable[[str], None]) -> Ve
     return verdict
 
 
-def _undisturbed(home: Path) -> tuple[Json, float]:
+def _undisturbed(start: Start, home: Path) -> tuple[Json, float]:
     """How the matrix ends when nobody disturbs it, and seconds that it takes."""
     started = time.monotonic()
-    process = start(COMMANDS["matrix"], home)
-    process.join()
-    if process.exitcode != 0:
-        raise PolmError(f"the drill's matrix ended with status {process.exitcode}: {log_of(home)} says why")
+    must_end_well(start(COMMANDS["matrix"], home), home)
     return essence(home), time.monotonic() - started
 
 

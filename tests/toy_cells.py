@@ -1,0 +1,130 @@
+"""Cells without models for tests of the drills: stages of the names that the drills look for, which take tens of milliseconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+from tests.run.toy_stages import LAUNCH
+
+from polm_bench.drill.cell import leave_network, log_of
+from polm_bench.errors import PolmError
+from polm_bench.graph import FORBID, Stage
+from polm_bench.run import record, upkeep
+from polm_bench.run.execute import execute, perform
+from polm_bench.run.progress import PlainReporter
+from polm_bench.run.store import Store, writable
+
+STEPS, SECONDS = 12, 0.004
+BYTES = 64_000  # of weights, and of a checkpoint
+
+
+@dataclass(frozen=True, config=FORBID)
+class TrainSFT(Stage):
+    """Weights that depend on every step, with a checkpoint after each."""
+
+    seed: int
+
+    def run(self, job) -> None:
+        train(job, f"sft {self.seed}")
+
+
+@dataclass(frozen=True, config=FORBID)
+class TrainPairs(Stage):
+    init: Stage
+    recipe: str
+
+    def run(self, job) -> None:
+        train(job, self.recipe + sha256((job.path(self.init) / "model.safetensors").read_bytes()).hexdigest())
+
+
+@dataclass(frozen=True, config=FORBID)
+class Evaluate(Stage):
+    model: Stage
+
+    def run(self, job) -> None:
+        time.sleep(SECONDS)
+        weights = (job.path(self.model) / "model.safetensors").read_bytes()
+        score = {"task": "toy", "metric": "acc", "value": weights[0] / 255}
+        (job.out / "scores.json").write_text(json.dumps([score]))
+        (job.out / "items.parquet").write_bytes(weights[:2000])
+        job.ledger.add(tokens_scored=len(weights))
+
+
+def train(job, told: str) -> None:
+    """Goes on from the last whole checkpoint; with TOY_FORGETFUL from it but as if it were the first, which the drill must notice."""
+    state, curve = told.encode(), []
+    whole = sorted(job.scratch.glob("checkpoint-*/complete.json"), key=lambda mark: int(mark.parent.name[11:]))
+    if whole:
+        curve = json.loads(whole[-1].read_text())
+        state = b"forgotten" if "TOY_FORGETFUL" in os.environ else (whole[-1].parent / "state").read_bytes()[:32]
+    for step in range(len(curve), STEPS):
+        state = sha256(state).digest()
+        curve.append({"step": step, "loss": state[0] / 255})
+        folder = job.scratch / f"checkpoint-{step}"
+        folder.mkdir(exist_ok=True)
+        (folder / "state").write_bytes(state * (BYTES // 32))
+        (folder / "complete.json").write_text(json.dumps(curve))
+        job.progress(step, STEPS, "steps")
+        time.sleep(SECONDS)
+    job.curve_points[:] = curve
+    job.ledger.add(tokens_trained=STEPS)
+    (job.out / "model.safetensors").write_bytes(state * (BYTES // 32))
+
+
+def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None) -> BaseProcess:
+    """As the drills' own, with the cells of this file."""
+    process = get_context("fork").Process(target=_run, args=(words, home, apart, log or log_of(home)))
+    process.start()
+    return process
+
+
+def _run(words: Sequence[str], home: Path, apart: bool, log: Path) -> None:
+    with log.open("a") as told:
+        os.dup2(told.fileno(), 1)
+        os.dup2(told.fileno(), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    if apart:
+        leave_network()
+    status = 0
+    try:
+        values = dict(word.lstrip("+").split("=") for word in words if "=" in word)
+        for recipe in values["recipe"].split(","):
+            _cell(recipe, int(values.get("seed", 0)), home, log.with_suffix(".journal"))
+    except PolmError as mistake:
+        sys.stderr.write(f"error: {mistake}\n")
+        status = 2
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _cell(recipe: str, seed: int, home: Path, journal: Path) -> None:
+    name = f"{recipe}-toy-s{seed}"
+    if (home / "records" / f"{name}.json").exists():
+        return
+    store = Store(home / "store")
+    store.prepare()
+    with writable(home):
+        upkeep.want(home, {name: f"toy {recipe}"})
+    base = TrainSFT(seed)
+    model = TrainPairs(base, recipe)
+    judges = {"base": Evaluate(base), "self": Evaluate(model)}
+
+    def work(stage, job) -> None:
+        with journal.open("a") as begun:
+            begun.write(f"{stage.folder} {os.getpid()}\n")
+        perform(stage, job)
+
+    outcomes = execute(list(judges.values()), store, LAUNCH, PlainReporter(), name, work)
+    made = record.build(name, {"recipe": recipe, "seed": seed}, {}, model, judges, {}, outcomes, store, {})
+    with writable(home):
+        record.write(made, judges, {}, store, home / "records")
+        upkeep.got(home, name)
