@@ -72,3 +72,7 @@ class Diverged(ArithmeticError):
 
 class EmptyHarvest(Diverged):
     """A model's own answers were to be learned from, and none was fit to keep: a result of the method too."""
+
+
+class PartDone(Exception):
+    """No mistake: one of several processes that share a stage has done its part, and what is left is the first one's."""

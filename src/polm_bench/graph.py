@@ -49,6 +49,9 @@ class Stage:
     given: ClassVar[bool] = False
     """Whether it stands for something a method is given (a teacher), made once: its cost is always shown as shared."""
 
+    parallel: ClassVar[bool] = False
+    """Whether several processes may share its work: all run it, each trains on its part, and the first one writes."""
+
     def run(self, job: Any) -> None:
         """Do the work; `job` is a `polm_bench.run.job.Job`."""
         raise TypeError(f"{type(self).__name__} does not say how it runs")

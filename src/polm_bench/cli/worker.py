@@ -10,10 +10,10 @@ from pathlib import Path
 def work(job_file: Path) -> int:
     """Run the stage that the file names and write its result; 0 when the result says how it went, whatever that is."""
     from polm_bench.config import plan
-    from polm_bench.errors import PolmError, StoreError
+    from polm_bench.errors import PartDone, PolmError, StoreError
     from polm_bench.run.execute import classify, perform
     from polm_bench.run.interrupt import stoppable
-    from polm_bench.run.isolate import die_with, job_of, write_result
+    from polm_bench.run.isolate import die_with, job_of, one_of, write_result
 
     told = json.loads(job_file.read_text())
     die_with(told["parent"])
@@ -25,12 +25,15 @@ def work(job_file: Path) -> int:
         )
     error = None
     try:
+        one_of(job)
         with stoppable(job, lambda text: print(text, file=sys.stderr)):
             perform(stages[told["key"]], job)
     except StoreError as mistake:
         error = {"kind": "store", "text": str(mistake)}
     except PolmError as mistake:
         error = {"kind": "mistake", "text": str(mistake)}
+    except PartDone:
+        error = None
     except KeyboardInterrupt:
         error = {"kind": "interrupted", "text": ""}
     except Exception as failure:  # noqa: BLE001  # every other failure is a result of the cell

@@ -1,4 +1,4 @@
-"""A stage in a process of its own: its memory, its failures and what the kernel does to it stay apart from the rest.
+"""A stage in a process of its own, or in several that share it: its memory, its failures and what the kernel does to it stay apart from the rest.
 
 The parent writes a job file and reads an events file; the worker plans the same cell again and finds its stage by key, so nothing is pickled.
 """
@@ -10,18 +10,20 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from polm_bench.errors import Diverged, PolmError, StoreError
 from polm_bench.graph import Stage
 from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
+from polm_bench.run.ledger import PEAKS
 from polm_bench.run.store import write_json
 
 POLL_SECONDS = 0.2
@@ -41,65 +43,130 @@ class OutOfMemoryError(MemoryError):
     """A worker that the kernel killed because memory ran out."""
 
 
-def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
-    """Run the stage in a worker and take over its ledger, curve and progress.
+class Files(NamedTuple):
+    """How parent and one worker talk."""
 
-    Raises what the worker raised (by kind), OutOfMemoryError where the kernel killed it for memory, WorkerFailed for any other end.
+    job: Path
+    events: Path
+    result: Path
+
+
+def files_of(scratch: Path, rank: int) -> Files:
+    return Files(*(scratch / f"worker-{name}-{rank}.json" for name in ("job", "events", "result")))
+
+
+def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
+    """Run the stage in a worker, or in the several that `launch` asks for where it can share its work; take over ledger, curve and progress.
+
+    Raises what a worker raised (by kind), OutOfMemoryError where the kernel killed one for memory, WorkerFailed for any other end.
     """
-    job_file, events, result = (job.scratch / f"worker-{name}.json" for name in ("job", "events", "result"))
-    for left in (events, result):
-        left.unlink(missing_ok=True)
-    events.touch()
-    inputs = {parent.key: str(job.path(parent)) for parent in stage.inputs}
+    count = job.launch.num_processes if stage.parallel else 1
+    files = [files_of(job.scratch, rank) for rank in range(count)]
     described = {
         "overrides": list(overrides),
         "key": stage.key,
         "out": str(job.out),
         "scratch": str(job.scratch),
-        "inputs": inputs,
+        "inputs": {parent.key: str(job.path(parent)) for parent in stage.inputs},
         "launch": asdict(job.launch),
-        "device": job.device,
         "parent": os.getpid(),
+        "processes": count,
     }
-    write_json(job_file, described)
+    for rank, its in enumerate(files):
+        its.result.unlink(missing_ok=True)
+        its.events.write_text("")
+        device = f"cuda:{rank}" if count > 1 and job.device == "cuda" else job.device
+        write_json(its.job, described | {"rank": rank, "device": device})
     kills = _kernel_kills()
-    with _worker(job_file, job) as process, events.open() as told:
+    with _workers(files, job) as processes, files[0].events.open() as told:
         passed_on = False
-        while process.poll() is None:
+        while processes[0].poll() is None and not _fallen(processes[1:], files[1:]):
             if job.stop_asked and not passed_on:
-                process.send_signal(signal.SIGINT)
+                processes[0].send_signal(signal.SIGINT)
                 passed_on = True
             _follow(told, job)
             time.sleep(POLL_SECONDS)
         _follow(told, job)
-    if not result.exists():
-        raise _ended(process.returncode, _kernel_kills() - kills)
-    ended = json.loads(result.read_text())
-    job.ledger.amounts.update(ended["amounts"])
-    job.ledger.notes.update(ended["notes"])
-    job.curve_points[:] = ended["curve"]
-    for left in (job_file, events, result):
+        codes = [process.poll() for process in processes]
+    ended = [json.loads(its.result.read_text()) if its.result.exists() else None for its in files]
+    _take_over(job, ended)
+    if failure := _failure(codes, ended, _kernel_kills() - kills):
+        raise failure
+    for left in (left for its in files for left in its):
         left.unlink(missing_ok=True)
-    if ended["error"]:
-        raise _raised(ended["error"])
+
+
+def _take_over(job: Job, ended: Sequence[Json | None]) -> None:
+    """The first worker's ledger and curve, and the largest peaks of all."""
+    if (first := ended[0]) is not None:
+        job.ledger.amounts.update(first["amounts"])
+        job.ledger.notes.update(first["notes"])
+        job.curve_points[:] = first["curve"]
+    for one in ended:
+        job.ledger.peak(**{name: one["amounts"][name] for name in PEAKS if one and name in one["amounts"]})
+
+
+def _failure(codes: Sequence[int | None], ended: Sequence[Json | None], kernel_kills: int) -> BaseException | None:
+    """Why the work failed, if it did. When one of several workers goes, the others fail in its wake, so what says most goes first."""
+    for code, one in zip(codes, ended, strict=True):
+        if one is None and code is not None and code < 0:
+            return _ended(code, kernel_kills)
+    errors = [one["error"] for one in ended if one and one["error"]]
+    if errors:
+        return _raised(next((error for error in errors if error["kind"] != "failed"), errors[0]))
+    if ended[0] is None:
+        return _ended(next((code for code in codes if code), 1), kernel_kills)
+    return None
+
+
+def _fallen(processes: Sequence[subprocess.Popen[bytes]], files: Sequence[Files]) -> bool:
+    """Whether one of the others has ended badly, so that the first would wait for it for ever."""
+    for process, its in zip(processes, files, strict=True):
+        if process.poll() is not None and (
+            not its.result.exists() or json.loads(its.result.read_text())["error"] is not None
+        ):
+            return True
+    return False
 
 
 @contextlib.contextmanager
-def _worker(job_file: Path, job: Job) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker's process. One Ctrl-C is passed on to it, a second one ends it."""
-    command = [sys.executable, "-m", "polm_bench", "__stage", str(job_file)]
-    process = subprocess.Popen(command, stdout=STDERR, start_new_session=True)  # Ctrl-C comes to it through us
+def _workers(files: Sequence[Files], job: Job) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The workers' processes. One Ctrl-C is passed on to the first of them, a second one ends them all."""
+    processes: list[subprocess.Popen[bytes]] = []
     job.stoppable = True  # the worker knows whether there is a checkpoint to write
+    meeting = _meeting(len(files)) if len(files) > 1 else {}
     try:
-        yield process
+        for rank, its in enumerate(files):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if meeting else {}
+            command = [sys.executable, "-m", "polm_bench", "__stage", str(its.job)]
+            # a session of its own: Ctrl-C comes to it through us
+            started = subprocess.Popen(command, stdout=STDERR, start_new_session=True, env=os.environ | meeting | own)
+            processes.append(started)
+        yield processes
     finally:
         job.stoppable = False
-        if process.poll() is None:
+        left = [process for process in processes if process.poll() is None]
+        for process in left:
             process.terminate()
+        until = time.monotonic() + GRACE_SECONDS
+        for process in left:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_SECONDS)
+                process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+
+def _meeting(count: int) -> dict[str, str]:
+    """What PyTorch reads to let processes of one machine find each other; set variables of the user's stand."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usual = {"OMP_NUM_THREADS": str(max(1, cores // count))} | (
+        {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    )
+    found = {name: os.environ.get(name, value) for name, value in usual.items()}
+    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return found | world | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def _follow(told: Any, job: Job) -> None:
@@ -169,11 +236,22 @@ def job_of(told: Json) -> Job:
     """The job that a parent described."""
     scratch = Path(told["scratch"])
     inputs = {key: Path(path) for key, path in told["inputs"].items()}
-    telling = Telling(scratch / "worker-events.json")
-    return Job(Path(told["out"]), scratch, inputs, Launch(**told["launch"]), told["device"], telling)
+    telling = Telling(files_of(scratch, told["rank"]).events)
+    job = Job(Path(told["out"]), scratch, inputs, Launch(**told["launch"]), told["device"], telling)
+    job.rank, job.processes = told["rank"], told["processes"]
+    return job
+
+
+def one_of(job: Job) -> None:
+    """Raises StoreError where this worker is not the one of as many as the job says."""
+    found = [int(os.environ.get(name, usual)) for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"))]
+    if found != [job.rank, job.processes]:
+        raise StoreError(
+            f"this worker was to be number {job.rank} of {job.processes}, and its environment says number {found[0]} of {found[1]}"
+        )
 
 
 def write_result(job: Job, error: Json | None) -> None:
     """What the parent takes over; written whole or not at all."""
     ended = {"amounts": job.ledger.amounts, "notes": job.ledger.notes, "curve": job.curve_points, "error": error}
-    write_json(job.scratch / "worker-result.json", ended)
+    write_json(files_of(job.scratch, job.rank).result, ended)

@@ -39,6 +39,7 @@ class Job:
         self.curve_points: list[dict[str, float]] = []
         self.stoppable = False  # inside training that can write a checkpoint and stop
         self.stop_asked = False  # it should
+        self.rank, self.processes = 0, 1  # which one this is of the processes that share the stage's work
         self._inputs = inputs
 
     def path(self, stage: Stage) -> Path:

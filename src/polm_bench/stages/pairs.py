@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -93,6 +93,7 @@ class TrainPairs(Stage):
     seed: int
     live: Stage | None = None
     moving: Moving | None = None
+    parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
         from transformers import set_seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -33,6 +33,7 @@ class NextToken(Stage):
     optim: Optim
     seed: int
     adapter: Tuning | None = None
+    parallel: ClassVar[bool] = True
     warm: Stage | None = None  # an earlier training of the same adapter, from whose weights this one goes on
 
     def token_rows(self, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[dict[str, list[int]]]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from polm_bench.budget import Spend
-from polm_bench.errors import Diverged
+from polm_bench.errors import Diverged, PartDone, StoreError
 from polm_bench.trainers.base import ScheduledTrainer
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.schedule import Schedule
@@ -49,12 +51,15 @@ def fit(
 ) -> None:
     """Train `model` in place along `plan`, from the last whole checkpoint in the job's scratch folder if there is one.
 
-    Raises Diverged when a loss or a weight is no longer finite.
+    Of several processes, each takes every n-th micro-batch. Raises Diverged when a loss or a weight is no longer finite, PartDone in all
+    processes but the first, and StoreError where there are other processes than the job says.
     """
+    plan = plan.shared_by(job.processes)
     watch = Watch(job, plan, cost, spend)
     trainer = make(
         model=model, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch]
     )
+    _count_processes(trainer, job)
     if spend.unit == "seconds":
         trainer.create_scheduler = _by_the_clock(trainer, watch, optim)  # type: ignore[method-assign]
     trainer.remove_callback(_printer())
@@ -68,7 +73,7 @@ def fit(
         job.ledger.add(
             tokens_trained=plan.amount(cost.tokens, steps),
             flops=plan.amount(cost.flops, steps),
-            device_seconds=time.monotonic() - started + job.spent_before(),
+            device_seconds=(time.monotonic() - started + job.spent_before()) * job.processes,
         )
         job.ledger.note(
             steps=steps,
@@ -80,7 +85,19 @@ def fit(
         raise KeyboardInterrupt
     if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
         raise Diverged("the trained weights are not finite")
+    if job.rank > 0:
+        raise PartDone
     model.eval()
+
+
+def _count_processes(trainer: ScheduledTrainer, job: Any) -> None:
+    """Some launchers quietly start one process, or several that know nothing of each other."""
+    found = trainer.accelerator.num_processes
+    if found != job.processes or trainer.accelerator.process_index != job.rank:
+        raise StoreError(
+            f"{job.processes} processes were to share this training, but Accelerate sees {found}. Start polm-bench itself, with "
+            "launch=multi_gpu launch.num_processes=N, and not through torchrun or accelerate launch."
+        )
 
 
 def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArguments:
@@ -89,7 +106,7 @@ def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArg
         output_dir=str(job.scratch),
         max_steps=plan.steps,
         per_device_train_batch_size=len(plan.micro_batches[0]),
-        gradient_accumulation_steps=plan.accumulation,
+        gradient_accumulation_steps=plan.accumulation // job.processes,
         learning_rate=optim.lr,
         lr_scheduler_type=optim.schedule,
         warmup_steps=optim.warmup,  # below 1 it is a share
@@ -130,14 +147,21 @@ class Watch(TrainerCallback):
         if not whole:
             return None
         told = json.loads(whole[-1].read_text())
+        if told.get("processes", 1) != self.job.processes:
+            return None  # each process has a random state of its own
         self.before = told["wall_seconds"]
         self.job.curve_points[:] = told["curve"]
-        (self.job.scratch / "spent.json").write_text(json.dumps({"wall_seconds": self.before}))
+        if self.job.rank == 0:
+            (self.job.scratch / "spent.json").write_text(json.dumps({"wall_seconds": self.before}))
         return str(whole[-1].parent)
 
     def elapsed(self) -> float:
-        """Seconds of training, those of killed attempts included."""
-        return self.before + time.monotonic() - self.started
+        """Seconds of training, those of killed attempts included; all processes must ask."""
+        return self._agreed(self.before + time.monotonic() - self.started)
+
+    def _agreed(self, value: Any) -> Any:
+        """What the first process says, so that all of them do the same."""
+        return broadcast_object_list([value])[0] if self.job.processes > 1 else value
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -150,7 +174,8 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_training_stop or self.elapsed() >= self.spend.amount
         else:
             self.job.progress(state.global_step, self.plan.steps, "steps")
-        due = self.job.stop_asked or time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds
+        self.job.stop_asked = self._agreed(self.job.stop_asked)
+        due = self._agreed(self.job.stop_asked or time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds)
         if due and state.global_step < state.max_steps and state.global_step % state.logging_steps == 0:
             # only where a point of the curve ends, so that the curve goes on as if nothing had happened
             control.should_save = True
@@ -178,7 +203,11 @@ class Watch(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / MARK).write_text(json.dumps({"wall_seconds": self.elapsed(), "curve": self.job.curve_points}))
+        told = {"wall_seconds": self.elapsed(), "curve": self.job.curve_points, "processes": self.job.processes}
+        if self.job.processes > 1:
+            PartialState().wait_for_everyone()  # until all have written their random states
+        if self.job.rank == 0:
+            (folder / MARK).write_text(json.dumps(told))
 
 
 NOT_CURVES = {

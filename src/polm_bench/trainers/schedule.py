@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polm_bench.budget import Spend
+from polm_bench.errors import BadOverride
 
 MEGABATCH = 16  # batches whose rows are sorted together by length: little padding, and still a random order
 SECONDS_ROWS = 4_000  # rows a second that no machine reaches, to bound the list for a budget in seconds
@@ -23,6 +25,21 @@ class Schedule:
     @property
     def steps(self) -> int:
         return len(self.micro_batches) // self.accumulation
+
+    def shared_by(self, processes: int) -> Schedule:
+        """The same optimiser batches in micro-batches that `processes` can take in turn, as many each.
+
+        Raises BadOverride where a batch can't be divided so.
+        """
+        if self.accumulation % processes == 0:
+            return self
+        parts, size = processes // math.gcd(self.accumulation, processes), len(self.micro_batches[0])
+        if size % parts:
+            raise BadOverride(
+                f"launch.num_processes={processes} does not divide the batch of {size * self.accumulation} rows. Take a number that does."
+            )
+        cut = [batch[at : at + size // parts] for batch in self.micro_batches for at in range(0, size, size // parts)]
+        return Schedule(cut, self.accumulation * parts)
 
     def rows(self) -> list[int]:
         """Row numbers that are used, ascending, each once."""
