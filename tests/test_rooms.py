@@ -36,11 +36,23 @@ MAY_IMPORT = {
     "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},
     "drill": CORE
     | {"config", "run", "trainers", "models", "decoding"},  # the last three only to fork from a process that has them
-    "tune": CORE | PURE | {"config", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
+    "tune": CORE | PURE | {"config", "probes", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
     "cli": CORE | {"config", "run", "tune", "report", "drill"},
     "__main__": {"cli"},
 }
-HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "lm_eval", "mlflow", "optuna", "datasets", "pandas", "mergekit"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "lm_eval",
+    "mlflow",
+    "optuna",
+    "datasets",
+    "pandas",
+    "mergekit",
+}
 LIGHT_ROOMS = {
     "graph",
     "errors",

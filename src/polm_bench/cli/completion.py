@@ -66,14 +66,14 @@ def _candidates(before: Sequence[str], typed: str) -> Iterator[str]:
     command = commands.get(before[0])
     if command is None:
         return
-    if command.prog.endswith((" run", " plan")):
+    if command.prog.endswith((" run", " plan", " tune")):
         yield from _overrides(before[1:], typed)
     if command.prog.endswith(" show"):
         yield from [*names("recipe"), *_records()]
     if command.prog.endswith(" compare"):
         yield from _records()
     if command.prog.endswith(" table") and not before[1:]:
-        yield from names("table")
+        yield from [*names("table"), *names("published")]
     for action in command._actions:
         if typed.startswith("-"):
             yield from action.option_strings
