@@ -21,7 +21,7 @@ class BeamSearch(Decoder):
     """`beams` answers are kept at every token, and the one with the highest log-prob per token is given.
 
     On a policy of DPO that is a search for the answer of the highest implicit reward: log pi is the advantage of the token-level decision process
-    whose rewards the preferences tell (Rafailov et al. 2024, arXiv:2404.12358, Section 4.3). It applies to every greedy answer; given answers are
+    whose rewards the preferences tell (Rafailov et al. 2024, arXiv:2404.12358). It applies to every greedy answer; given answers are
     scored plainly. Tokens of all beams are counted.
     """
 

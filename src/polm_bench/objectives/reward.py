@@ -65,7 +65,7 @@ class KeepWriting:
 class SquaredError:
     """Regression on ratings: (r(x, y) - rating)^2.
 
-    Wang et al. 2024 (HelpSteer2, arXiv:2406.08673), Section 3: mean squared error to the annotators' rating, on its own scale.
+    Wang et al. 2024 (HelpSteer2, arXiv:2406.08673): mean squared error to the annotators' rating, on its own scale.
     """
 
     version: ClassVar[int] = 1

@@ -48,7 +48,7 @@ class Cached(Judge):
                     write(places[i], verdict)
                     found[places[i]] = verdict
             count(job, judgements_asked=len(missing), judgements_cached=len(places) - len(missing))
-            return [verdict for place in places if (verdict := found[place]) is not None]
+            return [known for place in places if (known := found[place]) is not None]
 
         return compare
 

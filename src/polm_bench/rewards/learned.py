@@ -28,8 +28,8 @@ class Learned(Reward):
 class Ensemble(Reward):
     """What several reward models say together.
 
-    Coste et al. 2024 (arXiv:2310.02743), Section 3: `mean` is the members' mean, `worst` their minimum (Eq. 2), `uncertain` their mean less `weight`
-    times their variance (Eq. 3, both within the ensemble).
+    Coste et al. 2024 (arXiv:2310.02743): `mean` is the members' mean, `worst` their minimum (there WCO), `uncertain` their mean less `weight` times
+    their variance (UWO).
     """
 
     joined: Stage  # reward models in folders 0, 1, ... of one

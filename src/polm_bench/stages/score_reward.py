@@ -95,7 +95,7 @@ def rating_scores(judged: Judged, ratings: Sequence[float], spreads: Sequence[fl
 
 
 def _correlation(metric: str, ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any] | None:
-    """Spearman's rank correlation, its standard error after Bonett and Wright 2000 (Psychometrika 65), Eq. 4; None where one side is constant."""
+    """Spearman's rank correlation, its standard error after Bonett and Wright 2000 (Psychometrika 65); None where one side is constant."""
     from scipy.stats import spearmanr
 
     if len(set(ours)) < 2 or len(set(theirs)) < 2:
