@@ -112,14 +112,13 @@ def _gold(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _along(axes: Axes, points: Sequence[Point], name: str, title: str) -> None:
-    """A reward along training, against the divergence so far where the curve has it, else against the step."""
+    """A reward along training; the divergence so far does not grow steadily, so it is no axis for a line."""
     look = _look(points)
-    with_kl = all("kl" in curve[0] for _, curve in _policies(points))
     for point, curve in _policies(points):
         style = {"color": look[point.recipe]["color"], "linewidth": 1, "label": f"{point.title}, {point.label()}"}
-        axes.plot([each["kl" if with_kl else "step"] for each in curve], [each[name] for each in curve], **style)
+        axes.plot([each["step"] for each in curve], [each[name] for each in curve], **style)
     axes.set_title(title, fontsize=9)
-    axes.set_xlabel("KL(model || start) along training, nats per answer (k1)" if with_kl else "step")
+    axes.set_xlabel("step")
     axes.set_ylabel("reward")
     axes.legend(fontsize=6)
 
