@@ -61,6 +61,17 @@ def test_members_of_an_ensemble_differ_in_their_seeds_and_share_the_spend():
     assert spent(joined.members) == pytest.approx(planned.budget.amount / 2)
 
 
+def test_a_policy_against_an_ensemble_splits_the_reward_models_share():
+    planned = plan(["+recipe=ppo_ensemble"])
+    policy = planned.graph.model
+    members = policy.reward.joined.members
+    assert len({member.seed for member in members}) == len(members) == 3
+    assert policy.values is members[0]
+    assert spent(ordered(policy)) == pytest.approx(planned.budget.amount)
+    with pytest.raises(BadOverride, match="preference"):
+        plan(["+recipe=ppo_ensemble", "recipe.reward={_target_: polm_bench.rewards.Lexicon}"])
+
+
 def test_the_searched_model_is_dpos():
     assert plan(["+recipe=dpo_search"]).graph.model == plan(["+recipe=dpo"]).graph.model
 

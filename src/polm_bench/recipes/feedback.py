@@ -1,8 +1,9 @@
-"""Feedback that is gathered while the policy learns: from people over several rounds, and from the model itself by principles."""
+"""Feedback beside one reward model: of several, from people over several rounds, and from the model itself by principles."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -13,13 +14,15 @@ from polm_bench.decoding.sampling import Sampling
 from polm_bench.errors import BadBudget, BadOverride
 from polm_bench.graph import FORBID, Stage
 from polm_bench.recipes.context import Context, Graph, sft
+from polm_bench.recipes.reward_models import SEEDS_APART
 from polm_bench.recipes.reward_rl import RewardRL
 from polm_bench.rewards.judge import RewardJudge
-from polm_bench.rewards.learned import Learned
+from polm_bench.rewards.learned import Ensemble, Learned
 from polm_bench.rewards.rated import Rated
 from polm_bench.stages.generate import Generate
 from polm_bench.stages.revise import Revise
 from polm_bench.stages.reward import LabelPairs
+from polm_bench.stages.reward_more import JoinRewards
 from polm_bench.stages.sft import TrainSFT
 
 
@@ -48,6 +51,35 @@ class OnlineRLHF(RewardRL):
             policy = self.policy(ctx, start, Learned(values), values, part * learning)
             if not last:
                 labelled = (*labelled, self.labels(ctx, policy, self.judge, part * self.label_share))
+        return Graph(policy, start if share else None)
+
+
+@dataclass(frozen=True, config=FORBID, kw_only=True)
+class EnsembleRL(RewardRL):
+    """Reinforcement learning against several reward models that differ in their seeds alone, so that where they disagree little is to be had."""
+
+    members: Annotated[int, Field(ge=2)]
+    how: Literal["mean", "worst", "uncertain"]
+    weight: Annotated[float, Field(ge=0)]  # of the members' variance
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT -> reward models, each with its share of `reward_share` -> policy; a critic of its own starts from the first."""
+        if self.judge is not None or self.reward is not None:
+            raise BadOverride(
+                "an ensemble learns from the role 'preference'; leave recipe.judge and recipe.reward at null"
+            )
+        share = ctx.budget.sft_share
+        start: Stage = sft(ctx, share, self.sft_optim) if share else ctx.base
+        rest, pairs = 1 - share, ctx.rows("preference")
+        members = tuple(
+            dataclasses.replace(
+                self.trained_reward(ctx, start, pairs, rest * self.reward_share / self.members),
+                seed=ctx.seed + SEEDS_APART * number,
+            )
+            for number in range(self.members)
+        )
+        reward = Ensemble(JoinRewards(members), self.how, self.weight)
+        policy = self.policy(ctx, start, reward, members[0], rest * (1 - self.reward_share))
         return Graph(policy, start if share else None)
 
 
