@@ -11,7 +11,8 @@ from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
 from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
-from polm_bench.tune.track import _mirror
+from polm_bench.run.track import initialise, tracking_uri
+from polm_bench.tune.track import _mirror, replay_trials
 from polm_bench.tune.validate import CheckedAnswers, CompletionLikelihood, scored
 
 
@@ -120,3 +121,15 @@ def test_a_record_s_trials_become_runs_under_one_parent_and_again_the_same(tmp_p
         assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
         assert children["trial 0"].data.metrics == {"validation/score": 0.5, "cost/wall_seconds": 2.0}
         assert (children["trial 1"].info.status, children["trial 1"].data.tags["reason"]) == ("FAILED", "loss is nan")
+
+
+def test_trials_are_replayed_from_the_records(home):
+    from mlflow import MlflowClient
+
+    tuning = {"study": "dpo-x", "trials": 1, "chosen": {}, "by": "pairs", "best": 0, "tried": [], "best_after": []}
+    (home / "records").mkdir(parents=True)
+    for name, more in (("tuned", {"tuning": tuning}), ("plain", {})):
+        (home / "records" / f"{name}.json").write_text(json.dumps({"id": name, "cell": {"recipe": "dpo"}} | more))
+    assert replay_trials(home) == 1
+    runs = MlflowClient(tracking_uri=tracking_uri(home)).search_runs([initialise(home)])
+    assert [run.data.tags["polm.record"] for run in runs] == ["tuned"]

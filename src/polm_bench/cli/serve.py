@@ -52,10 +52,12 @@ def replay() -> int:
     from polm_bench.run.redact import scrub
     from polm_bench.run.track import replay as replayed
     from polm_bench.run.track import tracking_uri
+    from polm_bench.tune.track import replay_trials
 
     place = home()
     total = len(list((place / "records").glob("*.json")))
     count = replayed(place)
+    replay_trials(place)
     print(f"{count} of {total} records mirrored to {scrub(tracking_uri(place))}; the others were there already.")
     return 0
 

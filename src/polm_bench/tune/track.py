@@ -28,6 +28,14 @@ def track_trials(path: Path, home: Path) -> None:
         sys.stderr.write(f"warning: MLflow did not take the trials of {path.stem} ({type(error).__name__}: {error}).\n")
 
 
+def replay_trials(home: Path) -> int:
+    """Mirror the trials of all tuned records under `home` again; how many records those are."""
+    paths = [path for path in sorted((home / "records").glob("*.json")) if "tuning" in json.loads(path.read_text())]
+    for path in paths:
+        track_trials(path, home)
+    return len(paths)
+
+
 def _mirror(client: MlflowClient, experiment: str, record: dict[str, Any]) -> None:
     tuning = record["tuning"]
     name = f"{tuning['study']} ({tuning['trials']} trials)"
