@@ -124,8 +124,15 @@ ROW_OF = {
 
 
 def _record_row(path: Path) -> Row:
+    from polm_bench.run import glance
+
     try:
-        record = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        try:
+            record = {"id": glance.part(text, "id"), "status": glance.part(text, "status"), "cell": glance.cell(text)}
+            record["scores"] = glance.headlines(text)
+        except ValueError:  # laid out in another way
+            record = json.loads(text)
         cell = {key: record["cell"][key] for key in ("recipe", "model", "data", "budget", "suite", "seed")}
         scores = {
             f"{score['task']}/{score['metric']}": score["value"]

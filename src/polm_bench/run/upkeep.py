@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from polm_bench.run import glance
 from polm_bench.run.store import MANIFEST, Store, damage, write_json
 
 Json = dict[str, Any]
@@ -75,19 +76,12 @@ def status(home: Path) -> Json:
     return {"cells": [{"id": name, **cell} for name, cell in sorted(cells.items())], "running": at_work}
 
 
-HEAD, TAIL = b'"status": "', b'"reason": '
-
-
 def _ending(path: Path) -> Json | None:
-    """Status and reason of a record. They stand behind the cell's configuration, so the whole file is read but not parsed."""
+    """Status and reason of a record."""
     try:
         text = path.read_bytes()
-        start = text.index(b'\n "' + HEAD.lstrip(b'"')) + len(HEAD) + 2
-        state = text[start : text.index(b'"', start)].decode()
-        if state == "ok":
-            return {"status": state}
-        place = text.index(TAIL, start) + len(TAIL)
-        return {"status": state, "reason": json.loads(text[place : text.index(b"\n", place)].rstrip(b","))}
+        state = glance.part(text, "status")
+        return {"status": state} if state == "ok" else {"status": state, "reason": glance.part(text, "reason")}
     except (OSError, ValueError):
         return None
 
