@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.run.toy_stages import Silent
+from tests.run.toy_stages import Note, Silent
 
-from polm_bench.errors import BadOverride, StoreError
+from polm_bench.errors import BadOverride, Diverged, StoreError
 from polm_bench.run import isolate
 from polm_bench.run.execute import execute, perform
 from polm_bench.run.job import Job
@@ -20,6 +21,7 @@ from polm_bench.run.launch import Launch
 from polm_bench.run.store import Store
 from polm_bench.trainers.schedule import Schedule
 
+ORDERS = str(Path(__file__).with_name("orders.py"))
 TINY = ["budget=smoke", "suite=smoke", "launch.device=cpu", "launch.threads=1"]
 
 
@@ -76,6 +78,52 @@ def test_of_several_failures_the_one_that_says_most_is_told():
     assert "SIGKILL" in str(isolate._failure([0, -9], [gone, None], 0))
     assert isinstance(isolate._failure([0, -9], [gone, None], 1), isolate.OutOfMemoryError)
     assert isolate._failure([0, 0], [well, well], 0) is None
+
+
+class Shared(Note):
+    """A stage whose work can be shared."""
+
+    parallel = True
+
+
+@pytest.fixture
+def ordered(tmp_path, monkeypatch):
+    """Runs a shared stage with workers that do as they are told, one order each; gives the job and what was heard of its progress."""
+    monkeypatch.setattr(isolate, "_command", lambda job_file: [sys.executable, ORDERS, str(job_file)])
+
+    def run(*orders: str) -> tuple[Job, list[str]]:
+        (tmp_path / "orders.json").write_text(json.dumps(orders))
+        heard: list[str] = []
+        launch = Launch("multi_gpu", isolate=True, num_processes=len(orders))
+        job = Job(tmp_path / "out", tmp_path, {}, launch, "cpu", lambda done, total, what: heard.append(what))
+        isolate.run_apart(Shared("x"), job, ["+recipe=base"])
+        return job, heard
+
+    return run
+
+
+def test_the_first_worker_is_heard_and_the_largest_peak_counts(ordered, tmp_path):
+    job, heard = ordered("work", "work", "work")
+    assert job.ledger.amounts == {"tokens_trained": 10, "peak_host_bytes": 102}
+    assert job.curve_points == [{"step": 1, "loss": 0.0}]
+    assert heard == ["from 0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["orders.json"]
+
+
+@pytest.mark.parametrize(
+    ("orders", "kind", "text"),
+    [
+        (["hang", "die"], isolate.WorkerFailed, "killed by SIGKILL"),
+        (["hang", "diverged"], Diverged, "said by 1"),
+        (["diverged", "hang"], Diverged, "said by 0"),
+        (["failed", "oom"], MemoryError, "said by 1"),
+    ],
+)
+def test_a_worker_that_is_lost_ends_the_others_and_is_told(ordered, orders, kind, text):
+    started = time.monotonic()
+    with pytest.raises(kind, match=text):
+        ordered(*orders)
+    assert time.monotonic() - started < 300  # not the 600 seconds of the one that hangs
 
 
 def train(recipe: str, model: Path, home: Path, *words: str) -> dict[str, list[dict[str, float]]]:

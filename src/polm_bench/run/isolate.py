@@ -138,9 +138,10 @@ def _workers(files: Sequence[Files], job: Job) -> Iterator[list[subprocess.Popen
     try:
         for rank, its in enumerate(files):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if meeting else {}
-            command = [sys.executable, "-m", "polm_bench", "__stage", str(its.job)]
             # a session of its own: Ctrl-C comes to it through us
-            started = subprocess.Popen(command, stdout=STDERR, start_new_session=True, env=os.environ | meeting | own)
+            started = subprocess.Popen(
+                _command(its.job), stdout=STDERR, start_new_session=True, env=os.environ | meeting | own
+            )
             processes.append(started)
         yield processes
     finally:
@@ -154,6 +155,10 @@ def _workers(files: Sequence[Files], job: Job) -> Iterator[list[subprocess.Popen
                 process.wait(max(0.0, until - time.monotonic()))
             process.kill()
             process.wait()
+
+
+def _command(job_file: Path) -> list[str]:
+    return [sys.executable, "-m", "polm_bench", "__stage", str(job_file)]
 
 
 def _meeting(count: int) -> dict[str, str]:
