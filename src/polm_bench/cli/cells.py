@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json, print_rows
+from polm_bench.errors import StoreError
 from polm_bench.paths import home
 
 if TYPE_CHECKING:
@@ -72,13 +73,24 @@ def print_record(record: Record) -> None:
 
 
 def show_plan(overrides: Sequence[str], as_json: bool) -> int:
-    """Print the graph of one cell: keys, what is done, and a forecast from what like stages took here."""
+    """Print the graph of one cell: keys, what is done, and a forecast from what like stages took here.
+
+    Raises StoreError for what can't fit on this machine.
+    """
+    from shutil import disk_usage
+
+    import psutil
+
     from polm_bench.config import plan
     from polm_bench.run.cell import store_of
-    from polm_bench.run.forecast import forecast
+    from polm_bench.run.forecast import forecast, shortage
 
     found = plan(overrides)
-    expected = forecast(found.stages(), store_of(home()))
+    place = home()
+    expected = forecast(found.stages(), store_of(place))
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if lacking := shortage(expected, disk_usage(existing).free, psutil.virtual_memory().total):
+        raise StoreError(lacking)
     if as_json:
         print_json(plan_dict(found, expected))
     else:

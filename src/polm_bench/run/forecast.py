@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,25 @@ class Forecast(NamedTuple):
     seconds: float | None
     memory_bytes: float | None
     disk_bytes: float | None
+    host_bytes: float | None = None  # memory of the machine, also where the work is done on a device
+
+
+def shortage(expected: Mapping[str, Forecast], disk_free: float, memory: float) -> str | None:
+    """What of this can't fit on a machine with so many bytes, and what would; None where nothing is known to be too large."""
+    missing = [one for one in expected.values() if not one.done]
+    disk = sum(one.disk_bytes or 0 for one in missing)
+    if disk > disk_free:
+        return (
+            f"the stages to run leave about {disk / 1e9:.1f} GB on disk, as like stages did here, and {disk_free / 1e9:.1f} GB are free. "
+            "Free some (`polm-bench gc` lists what no record needs) or set POLM_HOME to a larger disk."
+        )
+    peak = max((one.host_bytes or 0 for one in missing), default=0)
+    if peak > memory:
+        return (
+            f"a stage to run takes about {peak / 1e9:.1f} GB of memory, as like stages did here, and this machine has {memory / 1e9:.1f} GB. "
+            "A smaller launch.micro_batch, launch.dtype=bfloat16 or a smaller model would fit."
+        )
+    return None
 
 
 def forecast(stages: Sequence[Stage], store: Store) -> dict[str, Forecast]:
@@ -37,13 +56,14 @@ def _one(stage: Stage, store: Store, seen: list[dict[str, Any]]) -> Forecast:
     return Forecast(False, *_spent(nearest))
 
 
-def _spent(manifests: list[dict[str, Any]]) -> tuple[float | None, float | None, float | None]:
+def _spent(manifests: list[dict[str, Any]]) -> tuple[float | None, float | None, float | None, float | None]:
     ledgers = [manifest.get("ledger", {}) for manifest in manifests]
     disk = [sum(file.get("bytes", 0) for file in manifest.get("files", {}).values()) for manifest in manifests]
     return (
         _median([ledger.get("wall_seconds") for ledger in ledgers]),
         _median([ledger.get("peak_device_bytes") or ledger.get("peak_host_bytes") for ledger in ledgers]),
         _median(disk),
+        _median([ledger.get("peak_host_bytes") for ledger in ledgers]),
     )
 
 
