@@ -194,7 +194,8 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     origins = dict(origins_of(config, names, overrides))
     for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
         if origins.get(f"{group}.path") == COMMAND_LINE:
-            names[group] = Path(str(config[group]["path"])).stem
+            path = Path(str(config[group]["path"]))
+            names[group] = path.name if group == "model" else path.stem  # Llama-3.2-1B has no suffix, rows.jsonl has
     seed = config["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise BadOverride(f"seed={seed}: a seed is a whole number, 0 or more")
