@@ -178,12 +178,16 @@ def _recipe_with_plus(words: Sequence[str]) -> list[str]:
 
 def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(composed):
         composed.pop("hydra", None)
     if "recipe" not in composed:
         raise BadOverride(f"no recipe chosen. Say which with +recipe=NAME; there is: {', '.join(options('recipe'))}.")
-    config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    try:
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:  # such as ${a.name} that there is not
+        raise BadOverride(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):
         raise BadOverride("the configuration is not a mapping")
     search = config["recipe"].pop("search", None) if isinstance(config["recipe"], dict) else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from polm_bench.errors import StoreError
 from polm_bench.run import glance
 from polm_bench.run.store import MANIFEST, Store, damage, write_json
 
@@ -81,6 +82,8 @@ def _ending(path: Path) -> Json | None:
     try:
         text = path.read_bytes()
         state = glance.part(text, "status")
+        if not isinstance(state, str):
+            return None
         return {"status": state} if state == "ok" else {"status": state, "reason": glance.part(text, "reason")}
     except (OSError, ValueError):
         return None
@@ -143,8 +146,13 @@ def damaged(store: Store) -> Iterator[tuple[Path, list[str]]]:
 
 def _needed(home: Path) -> Iterator[str]:
     for path in (home / "records").glob("*.json"):
-        for stage in (_read(path) or {}).get("stages", []):
-            yield f"{stage['kind']}-{stage['key']}"
+        told = _read(path)
+        try:
+            yield from [f"{stage['kind']}-{stage['key']}" for stage in (told or {})["stages"]]
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                f"the record {path} can't be read, so what it needs is not known. Remove it and run the cell again."
+            ) from error
 
 
 def _read(path: Path) -> Json | None:
