@@ -33,4 +33,5 @@ def headlines(text: bytes) -> list[dict[str, Any]]:
 
 def _between(text: bytes, before: bytes, after: bytes) -> bytes:
     start = text.index(before) + len(before)
-    return text[start : text.index(after, start)].rstrip(b",")
+    end = text.find(after, start)
+    return text[start : end if end >= 0 else text.rindex(b"\n}")].rstrip(b",")  # the last name has none after it
