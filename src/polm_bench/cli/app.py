@@ -305,7 +305,9 @@ def _add_table(made: Parser) -> None:
     )
     made.add_argument("--save", action="store_true", help="write results/NAME/")
     made.add_argument(
-        "--at", metavar="COST", help="the same records at one cost: tokens=N, flops=N, seconds=N, memory=BYTES or bytes=N"
+        "--at",
+        metavar="COST",
+        help="the same records at one cost: tokens=N, flops=N, seconds=N, memory=BYTES or bytes=N",
     )
     made.add_argument(
         "--against",
