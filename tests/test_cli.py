@@ -60,14 +60,6 @@ def test_listing_and_help_import_no_library_of_weight(words, tmp_path):
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_listing_takes_under_half_a_second_of_work(tmp_path):
-    before = os.times()
-    polm("ls", home=tmp_path)
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert spent < 0.5  # CPU seconds: a loaded machine makes the clock say more
-
-
 def test_ls_lists_every_yaml_of_the_configuration(tmp_path):
     listed = json.loads(polm("ls", "--json", home=tmp_path).stdout)
     for kind, group in catalogue.GROUP_OF.items():

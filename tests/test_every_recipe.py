@@ -76,7 +76,7 @@ def test_every_start_of_a_share_of_the_budget_is_one_training():
         planned = cell(recipe)
         start = planned.graph.start
         if isinstance(start, TrainSFT) and start.init is planned.evaluations["base"].model:
-            starts.setdefault((start.spend, start.data.key, start.adapter), set()).add(start.key)
+            starts.setdefault((start.spend, start.data, start.adapter), set()).add(start.key)
     assert starts
     assert all(len(keys) == 1 for keys in starts.values())
 

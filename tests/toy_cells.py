@@ -1,4 +1,4 @@
-"""Cells without models for tests of the drills: stages of the names that the drills look for, which take tens of milliseconds."""
+"""Cells without models for tests of the drills: stages of the names that the drills look for, which take a tenth of a second."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from polm_bench.run.execute import execute, perform
 from polm_bench.run.progress import PlainReporter
 from polm_bench.run.store import Store, writable
 
-STEPS, SECONDS = 12, 0.004
+STEPS, SECONDS = 12, 0.01
 BYTES = 64_000  # of weights, and of a checkpoint
 
 

@@ -43,11 +43,11 @@ def test_every_table_of_conf_reads_and_carries_its_own_name(path):
         assert cell[0].startswith("+recipe=")
 
 
-def test_cells_are_the_overrides_of_a_run():
+def test_cells_are_the_overrides_of_a_run_and_all_seeds_of_a_recipe_come_together():
     cells = make_spec(recipes=["base", "dpo"], seeds=[0, 1]).cells()
     assert [shlex.join(cell) for cell in cells[:2]] == [
         "+recipe=base model=nano data=nano budget=nano suite=nano seed=0",
-        "+recipe=dpo model=nano data=nano budget=nano suite=nano seed=0",
+        "+recipe=base model=nano data=nano budget=nano suite=nano seed=1",
     ]
     assert len(cells) == 4
 

@@ -25,7 +25,7 @@ class Cells:
         for record in sorted((one for one in records if not changed_settings(one)), key=_age):
             cell = record.cell
             place = Place(*(cell[name] for name in Place._fields))
-            self._found[place, cell["recipe"], cell["seed"], trials_of(record)] = record
+            self._found[place, cell["recipe"], cell["seed"], record.trials] = record
             if record.status == "ok" and (key := record.data["rows"].get("self")):
                 self._made[key] = record
 
@@ -37,11 +37,6 @@ class Cells:
     def made(self, key: str) -> Record | None:
         """A record whose own model is the one that the evaluation with this key judged."""
         return self._made.get(key)
-
-
-def trials_of(record: Record) -> int:
-    """How many trials its settings were chosen from; 1 is untuned."""
-    return int((record.data.get("tuning") or {}).get("trials", 1))
 
 
 def _age(record: Record) -> tuple[str, str]:

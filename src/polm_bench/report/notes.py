@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from polm_bench.report.choose import trials_of
 from polm_bench.report.records import Record
 
 REASON_LENGTH = 120
@@ -19,9 +18,9 @@ def notes_of(own: Sequence[Record], block: Sequence[Record], trials: int = 1) ->
     `trials` of tuning are what the table asks of every method that trains; one that had fewer, or fewer than another row, is marked.
     """
     notes = [_failure(record) for record in own if record.status != "ok"]
-    wanted = max([trials, *map(trials_of, block)])
-    if short := [record for record in own if _trained(record) and trials_of(record) < wanted]:
-        notes.append(f"untuned: {trials_of(short[0])} of {wanted} trials of its settings")
+    wanted = max([trials, *(record.trials for record in block)])
+    if short := [record for record in own if _trained(record) and record.trials < wanted]:
+        notes.append(f"untuned: {short[0].trials} of {wanted} trials of its settings")
     notes += [note for record in own for note in contaminated(record)]
     for what, part in (("budget", _budget), ("software", _versions), ("machine", _machine)):
         notes += _odd(what, own, block, part)

@@ -40,6 +40,11 @@ class Record:
     data: dict[str, Any]
 
     @property
+    def trials(self) -> int:
+        """How many trials its settings were chosen from; 1 is untuned."""
+        return int((self.data.get("tuning") or {}).get("trials", 1))
+
+    @property
     def id(self) -> str:
         return self.data["id"]
 
