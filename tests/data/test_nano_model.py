@@ -110,7 +110,7 @@ def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "gain"), [("nano_arithmetic", 0.05), ("nano_refusals", 0.03)])
+@pytest.mark.parametrize(("task", "gain"), [("nano_arithmetic", 0.05), ("nano_steering", 0.03)])
 def test_a_short_sft_moves_the_base(
     headlines: tuple[dict[str, float], dict[str, float]], task: str, gain: float
 ) -> None:
