@@ -37,10 +37,6 @@ TINY = (
     "launch.device=cpu",
     "launch.threads=1",
     "launch.checkpoint_seconds=0.001",  # after every step, so that a kill finds checkpoints
-    *(
-        f"~suite.tasks.nano_{task}"
-        for task in ("facts", "steering", "instructions", "refusals", "sort", "series", "past")
-    ),
 )
 COUNTED = (
     "tokens_trained",
@@ -218,7 +214,7 @@ def unexplained(home: Path) -> list[str]:
     for path in sorted(home.rglob("*")):
         inside = path.relative_to(home).parts
         laid_out = (
-            inside[0] in ("sweeps", "wanted")
+            inside[0] in ("sweeps", "wanted", "overlap")
             or (inside[0] == "records" and not path.name.startswith("."))
             or inside[:2] == ("store", ".locks")
             or (inside[0] == "store" and len(inside) > 2 and (home / "store" / inside[1] / "manifest.json").exists())
