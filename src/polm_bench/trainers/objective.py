@@ -1,4 +1,4 @@
-"""What the trainers of all preference objectives share: the mean over an optimiser batch, its plots, and a reference that stays in memory."""
+"""What trainers share whose loss is a mean over rows: that mean over an optimiser batch, its plots, and a reference that stays in memory."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LiveReference(NamedTuple):
     """Optimiser steps between two moves; 0 for a reference that stays as it is."""
 
 
-class ObjectiveTrainer(ScheduledTrainer):
-    """Minimises the mean of an objective over the rows of each optimiser batch.
+class MeanTrainer(ScheduledTrainer):
+    """Minimises the mean of a loss over the rows of each optimiser batch.
 
     The gradient is that of the mean over all rows of the optimiser batch, over all processes, whatever its split into micro-batches.
     """
@@ -39,24 +39,14 @@ class ObjectiveTrainer(ScheduledTrainer):
         args: TrainingArguments,
         rows: Sequence[Any],
         batches: Sequence[Sequence[int]],
-        objective: Any,
         collator: Any,
-        reference: LiveReference | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        moves = [Follow(reference)] if reference is not None and reference.every else []
         super().__init__(
-            model=model,
-            args=args,
-            rows=rows,
-            batches=batches,
-            data_collator=collator,
-            callbacks=[*moves, *callbacks],
+            model=model, args=args, rows=rows, batches=batches, data_collator=collator, callbacks=list(callbacks)
         )
         # compute_loss divides by the rows of the optimiser batch; with False, Trainer would divide by the accumulation again.
         self.model_accepts_loss_kwargs = True
-        self.objective = objective
-        self.reference = None if reference is None else reference.model.to(args.device).eval().requires_grad_(False)
         self.plotted: dict[str, list[Tensor]] = {}
 
     def get_batch_samples(
@@ -76,9 +66,9 @@ class ObjectiveTrainer(ScheduledTrainer):
     def look_ahead(self, batches: Sequence[Batch]) -> None:
         """Called with the micro-batches of an optimiser step before the first is trained on."""
 
-    def views(self, model: nn.Module, inputs: Batch) -> tuple[Any, Any]:
-        """Policy's and reference's records of a micro-batch, as the objective takes them."""
-        raise TypeError(f"{type(self).__name__} does not say what its objective is given")
+    def losses(self, model: nn.Module, inputs: Batch) -> Tensor:
+        """The loss of each row of a micro-batch."""
+        raise TypeError(f"{type(self).__name__} does not say what it minimises")
 
     def compute_loss(
         self,
@@ -89,10 +79,8 @@ class ObjectiveTrainer(ScheduledTrainer):
     ) -> Tensor:
         """This micro-batch's share of the mean loss, a scalar; the shares of an optimiser batch add up to its mean."""
         if return_outputs or num_items_in_batch is None:
-            raise NotImplementedError(f"{type(self).__name__} trains only; score a model with the evaluation stage")
-        policy, reference = self.views(model, inputs)
-        losses = self.objective(policy, reference)
-        self.plot(self.objective.metrics(policy, reference))
+            raise NotImplementedError(f"{type(self).__name__} trains only; score a model with a stage that evaluates")
+        losses = self.losses(model, inputs)
         return losses.sum() / num_items_in_batch * self.accelerator.num_processes  # processes' gradients are averaged
 
     def plot(self, values: dict[str, Tensor]) -> None:
@@ -101,11 +89,44 @@ class ObjectiveTrainer(ScheduledTrainer):
             self.plotted.setdefault(name, []).append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means of the objective's metrics since the last log; of this process's rows."""
+        """Adds the means of what was plotted since the last log; of this process's rows."""
         means = {name: torch.cat(values) for name, values in self.plotted.items()}
         logs |= {name: values.mean().item() for name, values in means.items() if len(values)}
         self.plotted.clear()
         super().log(logs, start_time)
+
+
+class ObjectiveTrainer(MeanTrainer):
+    """Minimises an objective that looks at the policy and, where it needs one, at a reference."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: TrainingArguments,
+        rows: Sequence[Any],
+        batches: Sequence[Sequence[int]],
+        objective: Any,
+        collator: Any,
+        reference: LiveReference | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        moves = [Follow(reference)] if reference is not None and reference.every else []
+        super().__init__(
+            model=model, args=args, rows=rows, batches=batches, collator=collator, callbacks=[*moves, *callbacks]
+        )
+        self.objective = objective
+        self.reference = None if reference is None else reference.model.to(args.device).eval().requires_grad_(False)
+
+    def views(self, model: nn.Module, inputs: Batch) -> tuple[Any, Any]:
+        """Policy's and reference's records of a micro-batch, as the objective takes them."""
+        raise TypeError(f"{type(self).__name__} does not say what its objective is given")
+
+    def losses(self, model: nn.Module, inputs: Batch) -> Tensor:
+        policy, reference = self.views(model, inputs)
+        found = self.objective(policy, reference)
+        self.plot(self.objective.metrics(policy, reference))
+        return found
 
 
 class Follow(TrainerCallback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from polm_bench.models.head import answer_rewards
 from polm_bench.objectives.reward import BradleyTerry, KeepWriting, SquaredError
-from polm_bench.trainers.base import ScheduledTrainer
 from polm_bench.trainers.logps import sum_logps
+from polm_bench.trainers.objective import MeanTrainer
 from polm_bench.trainers.pair import Batch, PairCollator, PairRow, half
 
 
@@ -38,8 +38,8 @@ class JudgedPairCollator(PairCollator):
         return batch
 
 
-class RewardTrainer(ScheduledTrainer):
-    """Minimises the mean of Bradley-Terry's loss over the pairs of each optimiser batch, whatever its split into micro-batches."""
+class RewardTrainer(MeanTrainer):
+    """Minimises Bradley-Terry's loss over pairs."""
 
     def __init__(
         self,
@@ -57,34 +57,19 @@ class RewardTrainer(ScheduledTrainer):
         super().__init__(
             model=model,
             args=args,
-            rows=cast("Sequence[dict[str, Any]]", rows),
+            rows=rows,
             batches=batches,
-            data_collator=JudgedPairCollator(pad_id),
-            callbacks=list(callbacks),
+            collator=JudgedPairCollator(pad_id),
+            callbacks=callbacks,
         )
-        self.model_accepts_loss_kwargs = True  # compute_loss divides by the pairs of the optimiser batch itself
         self.loss = loss
         self.text, self.head = text, head  # what keeps it writing, and the output layer that writes, [V, H]
-        self.plotted: dict[str, list[Tensor]] = {}
 
-    def get_batch_samples(
-        self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Tensor]:
-        """The micro-batches of one optimiser step, and how many pairs they have over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        pairs = torch.tensor(sum(len(batch["share"]) for batch in batches), device=device)
-        return batches, self.accelerator.gather(pairs).sum()
+    def rows_in(self, batch: Batch) -> int:
+        return len(batch["share"])
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """This micro-batch's share of the mean loss, a scalar."""
-        if return_outputs or num_items_in_batch is None:
-            raise NotImplementedError("RewardTrainer trains only; score a reward model with its probe")
+    def losses(self, model: nn.Module, inputs: Batch) -> Tensor:
+        """[B], of B pairs."""
         seen: list[Tensor] = []
         hook = extract_model_from_parallel(model).score.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
@@ -92,21 +77,14 @@ class RewardTrainer(ScheduledTrainer):
         finally:
             hook.remove()
         first, second = rewards.chunk(2)
-        losses = self.loss(first, second, inputs["share"], inputs.get("margin"))
+        found = self.loss(first, second, inputs["share"], inputs.get("margin"))
         if self.text is not None and self.head is not None:
             logps = preferred_logps(seen[0], inputs, self.head)
-            losses = self.text(losses, logps)
-            self.plotted.setdefault("logp_chosen", []).append(logps.detach())
+            found = self.text(found, logps)
+            self.plot({"logp_chosen": logps.detach()})
         right = ((first > second) == (inputs["share"] > 0.5)).float()
-        for name, values in {"reward_accuracy": right, "reward_margin": (first - second).detach()}.items():
-            self.plotted.setdefault(name, []).append(values)
-        return losses.sum() / num_items_in_batch * self.accelerator.num_processes  # processes' gradients are averaged
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means since the last log; of this process's pairs."""
-        logs |= {name: torch.cat(values).mean().item() for name, values in self.plotted.items()}
-        self.plotted.clear()
-        super().log(logs, start_time)
+        self.plot({"reward_accuracy": right, "reward_margin": (first - second).detach()})
+        return found
 
 
 def preferred_logps(hidden: Tensor, batch: Batch, head: Tensor) -> Tensor:
@@ -140,8 +118,8 @@ class RatedAnswerCollator:
         return {"input_ids": ids, "attention_mask": mask, "rating": torch.tensor([row["rating"] for row in rows])}
 
 
-class RatingTrainer(ScheduledTrainer):
-    """Minimises the mean of a regression's loss over the answers of each optimiser batch, whatever its split into micro-batches."""
+class RatingTrainer(MeanTrainer):
+    """Minimises a regression's loss over answers."""
 
     def __init__(
         self,
@@ -157,32 +135,17 @@ class RatingTrainer(ScheduledTrainer):
         super().__init__(
             model=model,
             args=args,
-            rows=cast("Sequence[dict[str, Any]]", rows),
+            rows=rows,
             batches=batches,
-            data_collator=RatedAnswerCollator(pad_id),
-            callbacks=list(callbacks),
+            collator=RatedAnswerCollator(pad_id),
+            callbacks=callbacks,
         )
-        self.model_accepts_loss_kwargs = True  # compute_loss divides by the answers of the optimiser batch itself
         self.loss = loss
 
-    def get_batch_samples(
-        self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Tensor]:
-        """The micro-batches of one optimiser step, and how many answers they have over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        answers = torch.tensor(sum(len(batch["rating"]) for batch in batches), device=device)
-        return batches, self.accelerator.gather(answers).sum()
+    def rows_in(self, batch: Batch) -> int:
+        return len(batch["rating"])
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """This micro-batch's share of the mean loss, a scalar."""
-        if return_outputs or num_items_in_batch is None:
-            raise NotImplementedError("RatingTrainer trains only; score a reward model with its probe")
+    def losses(self, model: nn.Module, inputs: Batch) -> Tensor:
+        """[B], of B answers."""
         rewards = answer_rewards(cast("PreTrainedModel", model), inputs["input_ids"], inputs["attention_mask"])
-        losses = self.loss(rewards, inputs["rating"])
-        return losses.sum() / num_items_in_batch * self.accelerator.num_processes  # processes' gradients are averaged
+        return self.loss(rewards, inputs["rating"])
