@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
 from polm_bench.rewards import Reward
 from polm_bench.rewards.judge import Judge
+from polm_bench.stages.scores import mean_score, sample, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +73,16 @@ class Drift(Stage):
         values["reward_start"] = self.reward.scorer(job)(given, theirs)
         if self.judge is not None:
             values["win_rate"] = self.judge.comparer(job)(given, texts, theirs)
-        scores = [score(name, self._by_prompt(each)) for name, each in values.items()]
+        scores = [
+            mean_score(
+                TASK,
+                name,
+                self._by_prompt(each),
+                higher_is_better=name not in LOWER_IS_BETTER,
+                headline=name == "reward",
+            )
+            for name, each in values.items()
+        ]
         if "win_rate" in values:
             scores += self._trusted(job, next(one for one in scores if one["metric"] == "win_rate"))
         self._write(job, rows, texts, values, scores)
@@ -96,10 +104,11 @@ class Drift(Stage):
 
     def _drawn(self, model: Any, tokenizer: Any, prompts: list[list[int]], job: Any) -> list[list[Answer]]:
         """Answers to each prompt; both models get the same random numbers."""
-        from polm_bench.decoding.sample import Sampling, sample
+        from polm_bench.decoding.sample import Sampling
+        from polm_bench.decoding.sample import sample as drawn
 
         how = Sampling(max_new_tokens=self.max_new_tokens, temperature=1.0)
-        return sample(model, tokenizer, prompts, how, count=self.count, seed=self.seed, progress=job.progress)
+        return drawn(model, tokenizer, prompts, how, count=self.count, seed=self.seed, progress=job.progress)
 
     def _by_prompt(self, values: Sequence[float]) -> list[float]:
         """Means over the answers to each prompt, which are not independent of each other."""
@@ -122,22 +131,17 @@ class Drift(Stage):
     def _write(
         self, job: Any, rows: list[Any], texts: list[str], values: dict[str, list[float]], scores: list[dict[str, Any]]
     ) -> None:
-        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
-
-        (job.out / SCORES).write_text(json.dumps(scores, indent=1))
         samples = [
-            {
-                "doc": {"id": f"{number // self.count}-{number % self.count}", "cluster": str(number // self.count)},
-                "doc_id": number,
-                "prompt_hash": hashlib.sha256(json.dumps(rows[number // self.count]["prompt"]).encode()).hexdigest(),
-                "filter": "none",
-                "metrics": list(values),
-                **{name: each[number] for name, each in values.items()},
-                "resps": [[text]],
-            }
+            sample(
+                number,
+                rows[number // self.count]["prompt"],
+                {name: each[number] for name, each in values.items()},
+                text,
+                {"id": f"{number // self.count}-{number % self.count}", "cluster": str(number // self.count)},
+            )
             for number, text in enumerate(texts)
         ]
-        _write_items({TASK: samples}, job.out / ITEMS)
+        write(job.out, scores, {TASK: samples})
 
 
 def divergences(
@@ -174,22 +178,3 @@ def repetition(text: str) -> float:
     words = text.lower().split()
     pairs = list(itertools.pairwise(words))
     return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
-
-
-def score(name: str, values: Sequence[float]) -> dict[str, Any]:
-    """Mean over prompts as a score."""
-    import statistics
-
-    return {
-        "task": TASK,
-        "metric": name,
-        "value": math.fsum(values) / len(values),
-        "stderr": statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-        "n": len(values),
-        "higher_is_better": name not in LOWER_IS_BETTER,
-        "filter": "none",
-        "shots": 0,
-        "template_hash": "none",
-        "task_version": "1",
-        "headline": name == "reward",
-    }

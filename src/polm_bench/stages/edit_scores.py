@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import statistics
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID, Stage
 from polm_bench.stages.facts import PickFacts, read_facts
+from polm_bench.stages.scores import ITEMS, SCORES, mean_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,22 +147,17 @@ def _write(items: list[Item], template: str, out: Path) -> None:
     groups: dict[tuple[str, str], list[float]] = {}
     for item in items:
         groups.setdefault((item["task"], item["metric"]), []).append(item["score"])
+    hashed = hashlib.sha256(template.encode()).hexdigest()[:12]
     scores = [
-        {
-            "task": task,
-            "metric": metric,
-            "value": statistics.fmean(values),
-            "stderr": statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-            "n": len(values),
-            "higher_is_better": True,
-            "filter": "none",
-            "shots": 0,
-            "template_hash": hashlib.sha256(template.encode()).hexdigest()[:12] if task != "edit_fluency" else "none",
-            "task_version": "1",
-            "headline": HEADLINE[task] == metric,
-        }
+        mean_score(
+            task,
+            metric,
+            values,
+            headline=HEADLINE[task] == metric,
+            template_hash=hashed if task != "edit_fluency" else "none",
+        )
         for (task, metric), values in sorted(groups.items())
     ]
-    (out / "scores.json").write_text(json.dumps(scores, indent=1))
+    (out / SCORES).write_text(json.dumps(scores, indent=1))
     items = sorted(items, key=lambda item: (item["task"], item["item"], item["metric"]))
-    pq.write_table(pa.Table.from_pylist(items), out / "items.parquet", compression="zstd")
+    pq.write_table(pa.Table.from_pylist(items), out / ITEMS, compression="zstd")

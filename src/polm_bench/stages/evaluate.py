@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -18,12 +17,12 @@ from pydantic.dataclasses import dataclass
 from polm_bench.decoding.base import Decoder
 from polm_bench.errors import BadOverride, Unreachable
 from polm_bench.graph import FORBID, Stage
+from polm_bench.stages.scores import write
 
 if TYPE_CHECKING:
     from polm_bench.decoding.plain import PlainLM
 
 PACKAGE = "package:"
-SCORES, ITEMS = "scores.json", "items.parquet"
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -105,8 +104,7 @@ class Evaluate(Stage):
         found = _evaluate(self.suite, lm)
         seconds = time.monotonic() - started
         template = _hash(tokenizer.chat_template) if self.suite.chat else "none"
-        (job.out / SCORES).write_text(json.dumps(list(_scores(self.suite, found, template)), indent=1))
-        _write_items(found["samples"], job.out / ITEMS)
+        write(job.out, list(_scores(self.suite, found, template)), found["samples"])
         flops = count_flops(model)
         generated = sum(lm.answered)
         job.ledger.add(
@@ -194,57 +192,6 @@ def _scores(suite: Suite, found: dict[str, Any], template: str) -> Iterator[dict
                 "task_version": str(found["versions"].get(task, "")),
                 "headline": suite.headline.get(task) == metric,
             }
-
-
-def _write_items(samples: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """One row per task, item and metric; `weight` is the item's bytes for bits per byte, else 1."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [row for task in sorted(samples) for sample in samples[task] for row in _item_rows(task, sample)]
-    rows.sort(key=lambda row: (row["task"], row["item"], row["metric"]))
-    text, number = pa.string(), pa.float64()
-    kinds = {
-        "task": text,
-        "item": text,
-        "cluster": text,
-        "prompt_hash": text,
-        "metric": text,
-        "score": number,
-        "weight": number,
-    }
-    schema = pa.schema([*kinds.items(), ("output", text)])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
-
-
-def _item_rows(task: str, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    document = sample["doc"] if isinstance(sample["doc"], dict) else {}
-    item = str(document.get("id", sample["doc_id"]))
-    for metric in sample["metrics"]:
-        value, weight = sample[metric], 1.0
-        if metric == "bits_per_byte":  # lm-eval keeps (log-likelihood in nats, bytes)
-            weight = float(value[1])
-            value = -value[0] / (weight * math.log(2))
-        if isinstance(value, bool | int | float):
-            yield {
-                "task": task,
-                "item": item,
-                "cluster": str(document.get("cluster", item)),
-                "prompt_hash": sample["prompt_hash"][:16],
-                "metric": metric if sample["filter"] in ("none", "strict-match") else f"{metric},{sample['filter']}",
-                "score": float(value),
-                "weight": weight,
-                "output": _output(sample),
-            }
-
-
-def _output(sample: dict[str, Any]) -> str:
-    """The answer's text; for scored choices, the log-likelihood of each to a thousandth of a nat."""
-    first = sample["resps"][0][0]
-    if isinstance(first, str):
-        return first
-    values = [answer[0][0] if isinstance(answer[0], list | tuple) else answer[0] for answer in sample["resps"]]
-    return json.dumps([round(float(value), 3) for value in values])
 
 
 def _hash(text: str) -> str:

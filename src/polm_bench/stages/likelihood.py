@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from typing import Any, ClassVar
 
@@ -11,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
+from polm_bench.stages.scores import mean_score, sample, write
 
 TASK = "pair_likelihood"
 
@@ -32,7 +31,6 @@ class PairLikelihood(Stage):
 
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import METHOD, count_flops
-        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
         from polm_bench.stages.pairs import pair_rows
         from polm_bench.trainers.logps import sequence_logps
         from polm_bench.trainers.pair import PairCollator
@@ -57,20 +55,20 @@ class PairLikelihood(Stage):
             "rejected": [two for _, two in found],
             "accuracy": [float(one > two) for one, two in found],
         }
-        (job.out / SCORES).write_text(json.dumps([_score(name, each) for name, each in values.items()], indent=1))
+        scores = [
+            mean_score(TASK, name, each, higher_is_better=name != "rejected", headline=name == "chosen")
+            for name, each in values.items()
+        ]
         samples = [
-            {
-                "doc": {"id": str(number)},
-                "doc_id": number,
-                "prompt_hash": hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest(),
-                "filter": "none",
-                "metrics": list(values),
-                **{name: each[number] for name, each in values.items()},
-                "resps": [[f"{found[number][0]:.3f} {found[number][1]:.3f}"]],
-            }
+            sample(
+                number,
+                row["prompt"],
+                {name: each[number] for name, each in values.items()},
+                f"{found[number][0]:.3f} {found[number][1]:.3f}",
+            )
             for number, row in enumerate(told)
         ]
-        _write_items({TASK: samples}, job.out / ITEMS)
+        write(job.out, scores, {TASK: samples})
         flops, lengths_ = count_flops(model), [len(ids) for row in rows for ids in (row["first"], row["second"])]
         job.ledger.add(
             tokens_scored=sum(lengths_),
@@ -78,22 +76,3 @@ class PairLikelihood(Stage):
             device_seconds=time.monotonic() - started,
         )
         job.ledger.note(flops_method=METHOD)
-
-
-def _score(name: str, values: list[float]) -> dict[str, Any]:
-    import statistics
-
-    spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return {
-        "task": TASK,
-        "metric": name,
-        "value": statistics.fmean(values),
-        "stderr": spread,
-        "n": len(values),
-        "higher_is_better": name != "rejected",
-        "filter": "none",
-        "shots": 0,
-        "template_hash": "none",
-        "task_version": "1",
-        "headline": name == "chosen",
-    }

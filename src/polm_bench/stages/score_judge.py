@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, ClassVar
 
@@ -11,7 +10,8 @@ from pydantic.dataclasses import dataclass
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
 from polm_bench.rewards.judge import Judge
-from polm_bench.stages.score_pairs import margin_bins, score_of
+from polm_bench.stages.score_pairs import accuracies, pair_samples
+from polm_bench.stages.scores import mean_score, write
 
 TASK = "judge_pairs"
 
@@ -29,17 +29,11 @@ class ScoreJudge(Stage):
         import numpy as np
 
         from polm_bench.rewards.noise import trust
-        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
-        from polm_bench.stages.score_pairs import pair_samples
 
         started = time.monotonic()
         told = self.data.load("validation")
         found = trust(self.judge.orders(job), told)
-        right = np.array(found.agreement)
-        scores = [score_of(TASK, "accuracy", right, headline=True)]
-        for name, chosen in margin_bins([row.get("margin") for row in told]).items():
-            scores.append(score_of(TASK, f"accuracy_{name}_margin", right[chosen]))
-        scores.append(score_of(TASK, "flips", np.array(found.flips)) | {"higher_is_better": False})
-        (job.out / SCORES).write_text(json.dumps(scores, indent=1))
-        _write_items({TASK: pair_samples(told, [share - 0.5 for share in found.shares])}, job.out / ITEMS)
+        scores = accuracies(TASK, np.array(found.agreement), [row.get("margin") for row in told])
+        scores.append(mean_score(TASK, "flips", found.flips, higher_is_better=False))
+        write(job.out, scores, {TASK: pair_samples(told, [share - 0.5 for share in found.shares])})
         job.ledger.add(device_seconds=time.monotonic() - started)

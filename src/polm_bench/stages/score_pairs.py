@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
 from polm_bench.stages.reward import judged_pairs
+from polm_bench.stages.scores import mean_score, sample, score, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,16 +39,13 @@ class ScorePairs(Stage):
 
     def run(self, job: Any) -> None:
         from polm_bench.models.load import load_tokenizer
-        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
 
         started = time.monotonic()
         told = self.data.load("validation")
         rows = judged_pairs(load_tokenizer(job.path(self.model)), told, self.max_length)
         apart = self._differences(job, rows)
-        (job.out / SCORES).write_text(
-            json.dumps(pair_scores(apart, [row.get("margin") for row in rows], self.by), indent=1)
-        )
-        _write_items({TASK: pair_samples(told, apart)}, job.out / ITEMS)
+        scores = pair_scores(apart, [row.get("margin") for row in rows], self.by)
+        write(job.out, scores, {TASK: pair_samples(told, apart)})
         job.ledger.add(
             tokens_scored=sum(len(row["first"]) + len(row["second"]) for row in rows),
             device_seconds=time.monotonic() - started,
@@ -89,17 +84,9 @@ def _likelihood_differences(folder: Path, rows: list[JudgedPair], job: Any) -> l
 
 
 def pair_samples(told: Sequence[Mapping[str, Any]], apart: Sequence[float]) -> list[dict[str, Any]]:
-    """Items of the task, as `stages.evaluate` writes them."""
+    """Items of the task."""
     return [
-        {
-            "doc": {"id": str(number)},
-            "doc_id": number,
-            "prompt_hash": hashlib.sha256(json.dumps(row["prompt"]).encode()).hexdigest(),
-            "filter": "none",
-            "metrics": ["accuracy"],
-            "accuracy": _right(difference),
-            "resps": [[f"{difference:.4f}"]],
-        }
+        sample(number, row["prompt"], {"accuracy": _right(difference)}, f"{difference:.4f}")
         for number, (row, difference) in enumerate(zip(told, apart, strict=True))
     ]
 
@@ -113,13 +100,20 @@ def pair_scores(apart: Sequence[float], margins: Sequence[float | None], by: str
     import numpy as np
 
     right = np.array([_right(difference) for difference in apart])
-    found = [score_of(TASK, "accuracy", right, headline=True)]
-    for name, chosen in margin_bins(margins).items():
-        found.append(score_of(TASK, f"accuracy_{name}_margin", right[chosen]))
+    found = accuracies(TASK, right, margins)
     if by == "reward":
         error = calibration_error(np.array(apart))
-        found.append(score_of(TASK, "ece", right) | {"value": error, "stderr": None, "higher_is_better": False})
+        found.append(score(TASK, "ece", error, None, len(right), higher_is_better=False))
     return found
+
+
+def accuracies(task: str, right: Any, margins: Sequence[float | None]) -> list[dict[str, Any]]:
+    """Mean of what is right, over all pairs and in each bin of the margin."""
+    bins = [
+        mean_score(task, f"accuracy_{name}_margin", right[chosen].tolist())
+        for name, chosen in margin_bins(margins).items()
+    ]
+    return [mean_score(task, "accuracy", right.tolist(), headline=True), *bins]
 
 
 def margin_bins(margins: Sequence[float | None]) -> dict[str, Any]:
@@ -147,21 +141,3 @@ def calibration_error(apart: Any) -> float:
         if (place == bin_).any()
     ]
     return float(sum(gaps))
-
-
-def score_of(task: str, metric: str, right: Any, headline: bool = False) -> dict[str, Any]:
-    """The mean of values per item as a score."""
-    n = len(right)
-    return {
-        "task": task,
-        "metric": metric,
-        "value": float(right.mean()),
-        "stderr": float(right.std(ddof=1) / math.sqrt(n)) if n > 1 else None,
-        "n": n,
-        "higher_is_better": True,
-        "filter": "none",
-        "shots": 0,
-        "template_hash": "none",
-        "task_version": "1",
-        "headline": headline,
-    }

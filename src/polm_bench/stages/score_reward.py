@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from polm_bench.graph import FORBID, Stage
 from polm_bench.rewards import Reward
 from polm_bench.rewards.learned import Ensemble
 from polm_bench.stages.score_pairs import TASK, pair_samples, pair_scores
+from polm_bench.stages.scores import score, write
 
 
 class Judged(NamedTuple):
@@ -40,8 +40,6 @@ class ScoreReward(Stage):
     tasks: ClassVar[tuple[str, ...]] = (TASK,)
 
     def run(self, job: Any) -> None:
-        from polm_bench.stages.evaluate import ITEMS, SCORES, _write_items
-
         started = time.monotonic()
         judge = _judge(self.reward, job)
         told = self.data.load("validation")
@@ -53,8 +51,7 @@ class ScoreReward(Stage):
             answers = rated_answers(self.rated.load("validation"))
             found = judge([row for row, *_ in answers], [text for _, text, *_ in answers])
             scores += rating_scores(found, [rating for *_, rating, _ in answers], [spread for *_, spread in answers])
-        (job.out / SCORES).write_text(json.dumps(scores, indent=1))
-        _write_items({TASK: pair_samples(told, apart)}, job.out / ITEMS)
+        write(job.out, scores, {TASK: pair_samples(told, apart)})
         job.ledger.add(device_seconds=time.monotonic() - started)
 
 
@@ -101,16 +98,5 @@ def _correlation(metric: str, ours: Sequence[float], theirs: Sequence[float]) ->
     if len(set(ours)) < 2 or len(set(theirs)) < 2:
         return None
     value, n = float(spearmanr(ours, theirs).statistic), len(ours)
-    return {
-        "task": TASK,
-        "metric": metric,
-        "value": value,
-        "stderr": (1 - value**2) * math.sqrt((1 + value**2 / 2) / (n - 3)) if n > 3 else None,
-        "n": n,
-        "higher_is_better": True,
-        "filter": "none",
-        "shots": 0,
-        "template_hash": "none",
-        "task_version": "1",
-        "headline": False,
-    }
+    stderr = (1 - value**2) * math.sqrt((1 + value**2 / 2) / (n - 3)) if n > 3 else None
+    return score(TASK, metric, value, stderr, n)
