@@ -12,11 +12,19 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "polm_bench"
 
-CORE = {"graph", "errors", "paths", "remote", "budget"}  # what a stage is, what a user can do wrong, where things lie
+CORE = {
+    "graph",
+    "errors",
+    "files",
+    "paths",
+    "remote",
+    "budget",
+}  # what a stage is, what a user can do wrong, where things lie
 PURE = {"objectives", "rewards", "stats"}
 MAY_IMPORT = {
     "graph": set(),
     "errors": set(),
+    "files": set(),
     "paths": {"errors"},
     "remote": {"errors", "paths"},
     "budget": {"graph", "errors"},

@@ -15,9 +15,10 @@ import pytest
 from tests.run.toy_stages import LAUNCH, Fail, Greedy, Note, Silent, graph, run
 
 from polm_bench.errors import StoreError
+from polm_bench.files import write_json
 from polm_bench.run import store as stores
 from polm_bench.run.execute import classify, missing
-from polm_bench.run.store import Store, write_json
+from polm_bench.run.store import Store
 
 
 @pytest.fixture

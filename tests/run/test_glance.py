@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from polm_bench.files import write_json
 from polm_bench.run import glance
-from polm_bench.run.store import write_json
 
 RECORD = {
     "id": "dpo-x",

@@ -13,8 +13,9 @@ import pytest
 from tests.run.toy_stages import Note, graph, run
 
 from polm_bench.cli import main
+from polm_bench.files import write_json
 from polm_bench.run import upkeep
-from polm_bench.run.store import Store, write_json
+from polm_bench.run.store import Store
 
 
 @pytest.fixture
@@ -71,6 +72,14 @@ def test_what_a_killed_writer_left_is_litter_and_what_a_living_one_writes_is_not
         "left by a killed writer",  # the folder it wrote to
         "left by a killed writer",  # its notice
     ]
+
+
+@pytest.mark.parametrize("place", ["records", "wanted", "overlap"])
+def test_a_file_that_a_killed_writer_left_beside_its_place_is_litter(home, place):
+    left = home / place / ".one.json.0123abcd"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    assert [(one.path, one.what) for one in upkeep.litter(home)] == [(left, "left by a killed writer")]
 
 
 def test_a_cell_is_wanted_until_it_has_a_record_that_ended_well(full, capsys):

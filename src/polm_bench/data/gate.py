@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,8 @@ from polm_bench.data.derived import DerivedRows
 from polm_bench.data.overlap import NGRAM, Index, SuiteItem, row_texts
 from polm_bench.data.source import Rows
 from polm_bench.errors import PolmError
-from polm_bench.graph import KEY_LENGTH, Stage, identity, ordered
+from polm_bench.files import write_json
+from polm_bench.graph import KEY_LENGTH, Stage, identity, nested, ordered
 
 VERSION = 1
 """Part of the key of a look-up; raise it when its rule changes."""
@@ -67,20 +67,10 @@ def training_rows(model: Stage) -> list[Rows]:
 
 
 def _sources(value: Any) -> Iterator[Rows]:
-    if isinstance(value, Stage | DerivedRows):  # a stage is visited by itself
-        return
-    if isinstance(value, Rows):
-        inner = [rows for field in dataclasses.fields(value) for rows in _sources(getattr(value, field.name))]
-        yield from inner or [value]
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _sources(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _sources(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from _sources(getattr(value, field.name))
+    for found in nested(value, (Stage, Rows)):
+        if isinstance(found, Rows) and not isinstance(found, DerivedRows):  # stages are visited by themselves
+            inner = [rows for field in dataclasses.fields(found) for rows in _sources(getattr(found, field.name))]
+            yield from inner or [found]
 
 
 def look_up(rows: Rows, suite: Suite, cache: Path) -> dict[str, Any]:
@@ -95,9 +85,7 @@ def look_up(rows: Rows, suite: Suite, cache: Path) -> dict[str, Any]:
     read = rows.load("train")
     told = result(items, read)
     cache.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    beside.write_text(json.dumps(told, indent=1))
-    beside.replace(path)
+    write_json(path, told)
     return told
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from polm_bench.files import write_json
 from polm_bench.graph import FORBID, identity
 from polm_bench.remote import cache_folder
 from polm_bench.rewards.judge import BothOrders, Judge, count
@@ -45,7 +45,8 @@ class Cached(Judge):
                 assert ask is not None  # noqa: S101  # for the type checker: it was made above
                 verdicts = ask([rows[i] for i in some], [firsts[i] for i in some], [seconds[i] for i in some])
                 for i, verdict in zip(some, verdicts, strict=True):
-                    write(places[i], verdict)
+                    places[i].parent.mkdir(parents=True, exist_ok=True)
+                    write_json(places[i], verdict)
                     found[places[i]] = verdict
             count(job, judgements_asked=len(missing), judgements_cached=len(places) - len(missing))
             return [known for place in places if (known := found[place]) is not None]
@@ -65,11 +66,3 @@ def read(place: Path) -> tuple[float, float] | None:
         return float(there), float(back)
     except (OSError, ValueError, TypeError):
         return None
-
-
-def write(place: Path, verdict: tuple[float, float]) -> None:
-    """Whole or not at all, also with other processes at it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_suffix(f".{uuid.uuid4().hex[:8]}")
-    beside.write_text(json.dumps(verdict), encoding="utf-8")
-    beside.replace(place)

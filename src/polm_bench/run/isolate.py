@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_bench.errors import Diverged, PolmError, StoreError
+from polm_bench.files import write_json
 from polm_bench.graph import Stage
 from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
 from polm_bench.run.ledger import PEAKS
-from polm_bench.run.store import write_json
 
 POLL_SECONDS = 0.2
 STDERR = 2  # the file descriptor: stdout is for results

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from polm_bench.files import replacing, write_json
 from polm_bench.graph import Stage, ordered
 from polm_bench.run.execute import Outcome, Status
 from polm_bench.run.ledger import total
 from polm_bench.run.redact import scrubbed
-from polm_bench.run.store import Store, replacing, write_json
+from polm_bench.run.store import Store
 
 SCHEMA = 1
 SERVING = [

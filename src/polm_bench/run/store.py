@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from polm_bench.errors import StoreError
+from polm_bench.files import write_json
 from polm_bench.graph import Stage
+from polm_bench.run.redact import scrubbed
 
 MANIFEST = "manifest.json"
 NOTICE_SECONDS = 2.0  # between two notices of how far a stage is
@@ -118,7 +120,7 @@ class Store:
         files = {
             str(path.relative_to(partial)): describe_file(path) for path in sorted(partial.rglob("*")) if path.is_file()
         }
-        write_json(partial / MANIFEST, manifest | {"files": files})
+        write_json(partial / MANIFEST, scrubbed(manifest) | {"files": files})
         target = self.path(stage)
         if target.exists():  # no manifest in it, or we would not be here
             shutil.rmtree(target)
@@ -177,30 +179,6 @@ def describe_file(path: Path) -> dict[str, Any]:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
     return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place when the block ends well, flushed to disk.
-
-    It is locked meanwhile, so that what a killed writer left can be told from what a living one writes.
-    """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with beside.open("ab") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield beside
-            os.fsync(held.fileno())
-            beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: beside its place, flushed to disk, then renamed."""
-    with replacing(path) as beside, beside.open("w") as handle:
-        json.dump(value, handle, indent=1, ensure_ascii=False, allow_nan=False)
-        handle.write("\n")
 
 
 FULL = ("no space left on device", "os error 28", "file write failed", "pytorchstreamwriter failed writing")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_bench.errors import StoreError
+from polm_bench.files import write_json
 from polm_bench.run import glance
-from polm_bench.run.store import MANIFEST, Store, damage, write_json
+from polm_bench.run.store import MANIFEST, Store, damage
 
 Json = dict[str, Any]
 
@@ -119,7 +120,7 @@ def litter(home: Path) -> list[Litter]:
 def _unfinished(home: Path) -> Iterator[Path]:
     """Files that a killed writer had not yet put in their place, and notices of stages that nobody is at."""
     locks = home / "store" / ".locks"
-    for folder in (locks, home / "wanted", home / "records", home / "records" / "items"):
+    for folder in (locks, home / "wanted", home / "overlap", home / "records", home / "records" / "items"):
         yield from (path for path in sorted(folder.glob(".*")) if path.is_file() and not is_held(path))
     yield from (notice for notice in sorted(locks.glob("[!.]*.json")) if not is_held(notice.with_suffix("")))
 

@@ -14,6 +14,7 @@ from polm_bench.data.derived import ROWS, read_rows, write_rows
 from polm_bench.data.roles import Row
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.errors import EmptyHarvest
+from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
 from polm_bench.stages.filter import sound
 from polm_bench.stages.generate import ANSWERS, Generate
@@ -89,9 +90,7 @@ class _Asker:
         else:
             seed = int(np.random.default_rng([self.seed, turn, part]).integers(2**31))
             found = [one for (one,) in sample(self.model, self.tokenizer, prompts, self.how, seed=seed)]
-            beside = kept.with_suffix(".new")
-            beside.write_text(json.dumps(found))
-            beside.replace(kept)
+            write_json(kept, found)
         self.job.ledger.add(
             tokens_generated=sum(len(one.ids) for one in found),
             flops=sum(self.flops.generate(len(ids), len(one.ids)) for ids, one in zip(prompts, found, strict=True)),
