@@ -10,7 +10,7 @@ from tests import toy_cells
 from polm_bench.cli import main
 from polm_bench.drill import crowd, disk, kill
 from polm_bench.drill.cell import Verdict, differences, half_made, unexplained
-from polm_bench.run.store import write_json
+from polm_bench.files import write_json
 
 
 def test_a_verdict_is_kept_until_a_promise_is_broken():
@@ -58,7 +58,9 @@ def test_a_stage_that_resumes_wrongly_breaks_a_promise(tmp_path, monkeypatch):
     assert not verdict.promises[kill.ONCE]
 
 
-def test_a_crowd_of_toy_cells_makes_each_stage_once(tmp_path):
+def test_a_crowd_of_toy_cells_makes_each_stage_once(tmp_path, monkeypatch):
+    # Longer than eight processes take to start, so that one is seen at work.
+    monkeypatch.setattr(toy_cells, "SECONDS", 0.1)
     verdict = crowd.drill(8, tmp_path, lambda text: None, toy_cells.start)
     assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
     assert (verdict.figures["cells"], verdict.figures["stages"]) == (4, 1 + 1 + 4 + 4)

@@ -12,17 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from polm_bench.drill.cell import essence_of
 
-COUNTED = (
-    "tokens_trained",
-    "tokens_generated",
-    "tokens_scored",
-    "flops",
-    "trainable_params",
-    "total_params",
-    "served_bytes",
-)
+pytestmark = pytest.mark.slow
 
 
 def start(home: Path, toy_model: Path, recipe: str) -> subprocess.Popen[bytes]:
@@ -44,17 +36,6 @@ def start(home: Path, toy_model: Path, recipe: str) -> subprocess.Popen[bytes]:
 
 def record(home: Path, recipe: str) -> dict:
     return json.loads(next((home / "records").glob(f"{recipe}-*.json")).read_text())
-
-
-def essence(made: dict) -> dict:
-    """What must not depend on what happened on the way."""
-    kept = {
-        name: made[name] for name in ("id", "cell", "recipe", "status", "reason", "rows", "scores", "items", "curves")
-    }
-    kept["stages"] = [
-        (stage["key"], stage["status"], [stage["ledger"].get(name) for name in COUNTED]) for stage in made["stages"]
-    ]
-    return kept | {"cost": [made["cost"][name] for name in COUNTED]}
 
 
 def kill_in(home: Path, toy_model: Path, stage: str) -> None:
@@ -87,7 +68,7 @@ def test_a_run_killed_in_any_stage_ends_with_the_undisturbed_record(toy_model, t
         assert not list((home / "records").glob("*.json")) if (home / "records").exists() else True
     assert start(home, toy_model, "dpo").wait() == 0
     assert all(path.stat().st_mtime == made for path, made in finished.items())
-    assert essence(record(home, "dpo")) == essence(undisturbed)
+    assert essence_of(record(home, "dpo")) == essence_of(undisturbed)
     assert list((home / "store" / ".partial").iterdir()) == []
 
 
@@ -103,4 +84,4 @@ def test_two_cells_at_once_train_their_common_stage_once(toy_model, tmp_path, un
     ]
     assert sorted(shared) == [False, True]
     assert len(list((home / "store").glob("TrainSFT-*"))) == 1
-    assert essence(record(home, "dpo")) == essence(undisturbed)
+    assert essence_of(record(home, "dpo")) == essence_of(undisturbed)

@@ -1,4 +1,4 @@
-"""Cells without models for tests of the drills: stages of the names that the drills look for, which take a tenth of a second."""
+"""Cells without models for tests of the drills: stages of the names that the drills look for, which take tens of milliseconds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from tests.run.toy_stages import LAUNCH
 
 from polm_bench.drill.cell import leave_network, log_of
 from polm_bench.errors import PolmError
+from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
 from polm_bench.run import record, upkeep
 from polm_bench.run.execute import execute, perform
 from polm_bench.run.progress import PlainReporter
 from polm_bench.run.store import Store, writable
 
-STEPS, SECONDS = 12, 0.01
+STEPS, SECONDS = 12, 0.004
 BYTES = 64_000  # of weights, and of a checkpoint
 
 
@@ -72,7 +73,7 @@ def train(job, told: str) -> None:
         folder = job.scratch / f"checkpoint-{step}"
         folder.mkdir(exist_ok=True)
         (folder / "state").write_bytes(state * (BYTES // 32))
-        (folder / "complete.json").write_text(json.dumps(curve))
+        write_json(folder / "complete.json", curve)  # whole or not there: a kill may come in the middle
         job.progress(step, STEPS, "steps")
         time.sleep(SECONDS)
     job.curve_points[:] = curve
@@ -128,3 +129,5 @@ def _cell(recipe: str, seed: int, home: Path, journal: Path) -> None:
     with writable(home):
         record.write(made, judges, {}, store, home / "records")
         upkeep.got(home, name)
+    if made["status"] != "ok":
+        raise PolmError(f"{name}: {made['reason']}")

@@ -49,6 +49,10 @@ COUNTED = (
 )
 """Amounts of a ledger that are counted, not timed."""
 
+WHOLE = "what counts as finished is whole"
+EXPLAINED = "gc explains what is left behind"
+"""Promises that every drill looks at."""
+
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
@@ -161,7 +165,7 @@ def leave_network() -> bool:
 
 def essence(home: Path) -> Json:
     """Records, items and weights without what is timed: equal whatever happened on the way."""
-    records = {path.name: _essence(json.loads(path.read_text())) for path in (home / "records").glob("*.json")}
+    records = {path.name: essence_of(json.loads(path.read_text())) for path in (home / "records").glob("*.json")}
     items = {path.name: _digest(path) for path in (home / "records" / "items").glob("[!.]*")}
     weights = {
         f"{folder.name}/{path.name}": _digest(path)
@@ -171,7 +175,8 @@ def essence(home: Path) -> Json:
     return {"records": records, "items": items, "weights": weights}
 
 
-def _essence(record: Json) -> Json:
+def essence_of(record: Json) -> Json:
+    """A record without what is timed."""
     names = ("id", "cell", "recipe", "status", "reason", "rows", "scores", "items", "curves")
     stages = [
         [stage["key"], stage["kind"], stage["status"], *(stage["ledger"].get(name) for name in COUNTED)]

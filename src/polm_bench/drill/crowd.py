@@ -10,6 +10,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from polm_bench.drill.cell import (
+    EXPLAINED,
+    WHOLE,
     Start,
     Verdict,
     differences,
@@ -33,8 +35,6 @@ POLL = 0.01
 ONCE = "each stage is made once"
 TAKEN_OVER = f"a killed owner blocks nobody for more than {SECONDS:.0f} seconds"
 EQUAL = "records, items and weights are those of cells that run alone"
-WHOLE = "what counts as finished is whole"
-EXPLAINED = "gc explains what is left behind"
 
 
 def drill(processes: int, folder: Path, say: Callable[[str], None], start: Start = start) -> Verdict:

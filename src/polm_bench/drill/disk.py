@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polm_bench.drill.cell import (
+    EXPLAINED,
+    WHOLE,
     Json,
     Start,
     Verdict,
@@ -26,10 +28,8 @@ from polm_bench.errors import PolmError
 CELL = ("+recipe=ipo",)
 FIRST, GROWTH = 6.0, 1.5  # megabytes of the first disk, and how much larger each next one is
 NAMED = "a disk that takes no more is named, with exit status 2"
-WHOLE = "what counts as finished is whole"
 EQUAL = "with room again, the run goes on to the record of an undisturbed one"
 DAMAGED = "a damaged file is named, put aside and made again"
-EXPLAINED = "gc explains what is left behind"
 
 
 def drill(folder: Path, say: Callable[[str], None], start: Start = start, first: float = FIRST) -> Verdict:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polm_bench.drill.cell import (
+    EXPLAINED,
+    WHOLE,
     Json,
     Start,
     Verdict,
@@ -23,9 +25,7 @@ from polm_bench.drill.cell import (
 )
 
 COMMANDS = {"matrix": ("-m", "+recipe=ipo,simpo"), "cell": ("+recipe=ipo",)}
-WHOLE = "what counts as finished is whole"
 ONCE = "no finished stage is made again"
-EXPLAINED = "gc explains what is left behind"
 EQUAL = "records, items and weights are those of an undisturbed run"
 
 
