@@ -14,6 +14,7 @@ from polm_bench.paths import home
 if TYPE_CHECKING:
     from polm_bench.config import Plan
     from polm_bench.report.records import Record
+    from polm_bench.run.execute import Reporter
     from polm_bench.run.forecast import Forecast
 
 SWEEP = {"-m", "--multirun"}
@@ -43,9 +44,8 @@ def run(overrides: Sequence[str], as_json: bool) -> int:
 def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None]) -> None:
     """Run Hydra command lines one after the other in this process; `finished` gets the path of each record."""
     from polm_bench.config import each_cell
-    from polm_bench.run.cell import run_cell, want
+    from polm_bench.run.cell import want
     from polm_bench.run.progress import reporter
-    from polm_bench.run.track import track
 
     place = home()
     # The libraries' own bars run into ours on a terminal, and fill a log file; they read this when they are imported.
@@ -54,15 +54,24 @@ def run_cells(commands: Sequence[Sequence[str]], finished: Callable[[Path], None
     def do(plan: Plan) -> None:
         shown = reporter()
         try:
-            path = run_cell(plan, place, shown)
+            path = perform(plan, place, shown)
         finally:
             shown.close()
-        if plan.track == "mlflow":
-            track(path, place)
         finished(path)
 
     for words in commands:
         each_cell(words, do, lambda plans: want(place, plans))
+
+
+def perform(plan: Plan, place: Path, shown: Reporter) -> Path:
+    """Run one cell, write its record and mirror it."""
+    from polm_bench.run.cell import run_cell
+    from polm_bench.run.track import track
+
+    path = run_cell(plan, place, shown)
+    if plan.track == "mlflow":
+        track(path, place)
+    return path
 
 
 def print_record(record: Record) -> None:

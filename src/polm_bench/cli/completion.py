@@ -117,7 +117,7 @@ def _records() -> list[str]:
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    from polm_bench.cli.app import parser
+    from polm_bench.cli.arguments import parser
 
     for action in parser()._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from polm_bench.cli.cells import perform
 from polm_bench.errors import PolmError, StoreError
 from polm_bench.paths import home
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from polm_bench.config import Plan
     from polm_bench.graph import Stage
-    from polm_bench.run.execute import Reporter
 
 
 class Swept(NamedTuple):
@@ -38,11 +38,13 @@ def sweep(cells: Sequence[Sequence[str]], jobs: int = 1) -> Swept:
     place = home()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars run into ours; read when they are imported
     plans, mistakes = _planned(cells)
-    missing = [plan for plan in plans if not finished(plan, place)]
+    known = [finished(plan, place) for plan in plans]
+    missing = [plan for plan, path in zip(plans, known, strict=True) if path is None]
     work = Work(missing, place, jobs)
-    results = _beside(missing, work, place, jobs) if jobs > 1 else _in_turn(missing, work, place)
-    made = [path for plan in plans if plan not in missing and (path := finished(plan, place))]
-    for plan, result in zip(missing, results, strict=True):
+    results = iter(_beside(missing, work, place, jobs) if jobs > 1 else _in_turn(missing, work, place))
+    made: list[Path] = []
+    for plan, path in zip(plans, known, strict=True):
+        result = path or next(results)
         if isinstance(result, Path):
             made.append(result)
         else:
@@ -66,7 +68,7 @@ def _in_turn(plans: Sequence[Plan], work: Work, place: Path) -> list[Path | str]
         work.say(plan)
         shown = reporter()
         try:
-            results.append(_perform(plan, place, shown))
+            results.append(perform(plan, place, shown))
         except StoreError:
             raise
         except PolmError as mistake:
@@ -108,21 +110,11 @@ def _work(words: list[str], place: Path) -> Path | str:
     from polm_bench.run.progress import SilentReporter
 
     try:
-        return _perform(plan(words), place, SilentReporter())
+        return perform(plan(words), place, SilentReporter())
     except StoreError as broken:
         raise StoreError(str(broken)) from None  # of a form that can be sent to the parent
     except PolmError as mistake:
         return str(mistake)
-
-
-def _perform(plan: Plan, place: Path, shown: Reporter) -> Path:
-    from polm_bench.run.cell import run_cell
-    from polm_bench.run.track import track
-
-    path = run_cell(plan, place, shown)
-    if plan.track == "mlflow":
-        track(path, place)
-    return path
 
 
 class Work:

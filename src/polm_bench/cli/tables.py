@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
 from polm_bench.cli.sweep import Swept, sweep
@@ -11,42 +11,67 @@ from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir, home
 
 if TYPE_CHECKING:
+    from polm_bench.report.page import Page
     from polm_bench.report.spec import TableSpec
 
 RESULTS = Path("results")
+NOTHING = Swept([], [])
 
 
 def table(name: str, run: bool, save: bool, style: str | None, records: Path | None, jobs: int = 1) -> int:
     """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
-    from polm_bench.report import page
     from polm_bench.report import table as tables
-    from polm_bench.report.records import read
 
     spec = tables.load_spec(conf_dir(), name)
-    if run and records is not None:
-        raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
+    check_source(run, records)
     with only_ours_on_stdout(style is not None) as out:
-        swept = _made(spec, jobs) if run else Swept([], [])
-        folder = home() / "records" if run else tables.records_folder(spec, RESULTS, home(), records)
-        if records is not None and not records.is_dir():
-            raise PolmError(f"no folder {records} to read records from.")
-        found = tables.read(spec, folder, conf_dir())
+        swept = run_table(spec, jobs) if run else NOTHING
+        found = tables.read(spec, folder_of(spec, run, records), conf_dir())
         if save:
             tables.save(spec, found.page, found.records, RESULTS)
-        if style is not None:
-            out.write(page.render(found.page, style))
-        else:
-            page.print_page(found.page, console())
-    return 1 if swept.mistakes or any(read(path).status != "ok" for path in swept.records) else 0
+        show(found.page, style, out)
+    return status_of(swept)
 
 
-def _made(spec: TableSpec, jobs: int) -> Swept:
+def check_source(run: bool, records: Path | None) -> None:
+    """Raises PolmError for records that can't be read from where they were said to be."""
+    if run and records is not None:
+        raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
+    if records is not None and not records.is_dir():
+        raise PolmError(f"no folder {records} to read records from.")
+
+
+def folder_of(spec: TableSpec, run: bool, records: Path | None) -> Path:
+    """Where a table's records lie."""
+    from polm_bench.report.table import records_folder
+
+    return home() / "records" if run else records_folder(spec, RESULTS, home(), records)
+
+
+def run_table(spec: TableSpec, jobs: int) -> Swept:
     """Run the table's cells; where it asks for tuning, those whose recipe declares a search are tuned."""
     if spec.trials == 1:
         return sweep(spec.cells(), jobs)
     from polm_bench.cli.tuning import tune_cells
 
     return tune_cells(spec.cells(), spec.trials, jobs)
+
+
+def show(made: Page, style: str | None, out: TextIO) -> None:
+    """Print a page on the terminal, or in the style that was asked for."""
+    from polm_bench.report import page
+
+    if style is not None:
+        out.write(page.render(made, style))
+    else:
+        page.print_page(made, console())
+
+
+def status_of(swept: Swept) -> int:
+    """1 when a cell could not be started or did not end well."""
+    from polm_bench.report.records import read
+
+    return 1 if swept.mistakes or any(read(path).status != "ok" for path in swept.records) else 0
 
 
 def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:
