@@ -177,24 +177,9 @@ def _recipe_with_plus(words: Sequence[str]) -> list[str]:
 
 
 def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-
-    with open_dict(composed):
-        composed.pop("hydra", None)
-    if "recipe" not in composed:
-        raise BadOverride(f"no recipe chosen. Say which with +recipe=NAME; there is: {', '.join(options('recipe'))}.")
-    try:
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:  # such as ${a.name} that there is not
-        raise BadOverride(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict):
-        raise BadOverride("the configuration is not a mapping")
+    config = _resolved(composed)
     search = config["recipe"].pop("search", None) if isinstance(config["recipe"], dict) else None
-    names = {group: str(choices[group]) for group in GROUPS}
-    for group, name in names.items():
-        if Path(name).name != name:  # Hydra would follow a path out of the group's folder
-            raise UnknownName(group, name, options(group))
+    names = _chosen(choices)
     origins = dict(origins_of(config, names, overrides))
     for group in ("model", "data"):  # what is taken from elsewhere must not go by the group value's name
         if origins.get(f"{group}.path") == COMMAND_LINE:
@@ -234,11 +219,38 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         context=context,
         graph=graph,
         evaluations=_evaluations(base, graph, suite),
-        config={str(name): value for name, value in config.items()},
+        config=config,
         origins=origins,
         overrides=tuple(overrides),
         search=search,
     )
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain values. Raises BadOverride where a part is missing or refers to none."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    if "recipe" not in composed:
+        raise BadOverride(f"no recipe chosen. Say which with +recipe=NAME; there is: {', '.join(options('recipe'))}.")
+    try:
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:  # such as ${a.name} that there is not
+        raise BadOverride(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict):
+        raise BadOverride("the configuration is not a mapping")
+    return {str(name): value for name, value in config.items()}
+
+
+def _chosen(choices: Mapping[str, Any]) -> dict[str, str]:
+    """What was chosen in each group. Raises UnknownName for a path, which Hydra would follow out of the group's folder."""
+    names = {group: str(choices[group]) for group in GROUPS}
+    for group, name in names.items():
+        if Path(name).name != name:
+            raise UnknownName(group, name, options(group))
+    return names
 
 
 def _evaluations(base: Stage, graph: Graph, suite: Suite) -> dict[str, Stage]:

@@ -72,7 +72,7 @@ class Stage:
         """Stages this one reads, in field order, each once."""
         found: dict[str, Stage] = {}
         for field in dataclasses.fields(self):
-            for stage in _stages_in(getattr(self, field.name)):
+            for stage in nested(getattr(self, field.name), Stage):
                 found.setdefault(stage.key, stage)
         return tuple(found.values())
 
@@ -126,18 +126,19 @@ def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
     return False
 
 
-def _stages_in(value: Any) -> Iterator[Stage]:
-    if isinstance(value, Stage):
+def nested(value: Any, kind: type[Any] | tuple[type[Any], ...]) -> Iterator[Any]:
+    """What of a kind stands in a value, at any depth of mappings, sequences and dataclasses; what is found is not looked into."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _stages_in(item)
+            yield from nested(item, kind)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _stages_in(item)
+            yield from nested(item, kind)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _stages_in(getattr(value, field.name))
+            yield from nested(getattr(value, field.name), kind)
 
 
 def ordered(*goals: Stage) -> list[Stage]:

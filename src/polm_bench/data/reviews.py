@@ -137,44 +137,46 @@ def read_archive(path: Path) -> tuple[Snippet, ...]:
 
 def _read_kind(archive: tarfile.TarFile, kind: Kind, path: Path) -> Iterable[Snippet]:
     name = f"{FILES[kind]}_GroundTruth.txt"
-    member = next((member for member in archive.getmembers() if member.name.endswith("/" + name)), None)
-    handle = archive.extractfile(member) if member else None
-    if handle is None:
+    lines = _lines(archive, name)
+    if lines is None:
         raise BadData(f"{path}: {INNER} holds no {name}.")
     spreads = _spreads(archive, kind, path)
-    for number, line in enumerate(handle.read().decode("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
             name_of, rating, text = line.split("\t")
             group = f"{kind}-{name_of.partition('_')[0]}"
             words = " ".join(text.split())
             yield Snippet(f"{kind}-{name_of}", group, kind, float(rating), words, spreads.get(name_of))
         except ValueError as error:
-            raise BadData(
-                f"{path}: {name}, line {number}: must be id, mean rating and text, with tabs between ({error})."
-            ) from error
+            raise _malformed(path, name, number, "id, mean rating and text", error) from error
 
 
 def _spreads(archive: tarfile.TarFile, kind: Kind, path: Path) -> dict[str, float]:
     """Standard deviation of the raters by the snippet's id; none where the archive does not tell single ratings."""
     name = f"{FILES[kind]}_anonDataRatings.txt"
-    member = next((member for member in archive.getmembers() if member.name.endswith("/" + name)), None)
-    handle = archive.extractfile(member) if member else None
-    if handle is None:
-        return {}
     found: dict[str, float] = {}
-    for number, line in enumerate(handle.read().decode("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(archive, name) or []:
         try:
             name_of, _, spread, _ = line.split("\t")
             found[name_of] = float(spread)
         except ValueError as error:
-            raise BadData(
-                f"{path}: {name}, line {number}: must be id, mean, standard deviation and ratings, with tabs between ({error})."
-            ) from error
+            raise _malformed(path, name, number, "id, mean, standard deviation and ratings", error) from error
     return found
+
+
+def _lines(archive: tarfile.TarFile, name: str) -> list[tuple[int, str]] | None:
+    """Lines of a file that say something, with their numbers; None where the archive has no such file."""
+    member = next((member for member in archive.getmembers() if member.name.endswith("/" + name)), None)
+    handle = archive.extractfile(member) if member else None
+    if handle is None:
+        return None
+    return [
+        (number, line) for number, line in enumerate(handle.read().decode("utf-8-sig").splitlines(), 1) if line.strip()
+    ]
+
+
+def _malformed(path: Path, name: str, number: int, form: str, error: ValueError) -> BadData:
+    return BadData(f"{path}: {name}, line {number}: must be {form}, with tabs between ({error}).")
 
 
 def part(snippets: Iterable[Snippet], name: Literal["train", "validation", "test"]) -> list[Snippet]:

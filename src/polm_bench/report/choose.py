@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from polm_bench.report.items import Evaluation
 from polm_bench.report.records import Record
@@ -22,7 +23,7 @@ class Cells:
         self._trials = trials
         self._found: dict[tuple[object, ...], Record] = {}
         self._made: dict[str, Record] = {}
-        for record in sorted((one for one in records if not changed_settings(one)), key=_age):
+        for record in sorted((one for one in records if not changed_settings(one)), key=age):
             cell = record.cell
             place = Place(*(cell[name] for name in Place._fields))
             self._found[place, cell["recipe"], cell["seed"], record.trials] = record
@@ -39,8 +40,17 @@ class Cells:
         return self._made.get(key)
 
 
-def _age(record: Record) -> tuple[str, str]:
+def age(record: Record) -> tuple[str, str]:
+    """What sorts records by when they were finished."""
     return record.data["provenance"].get("finished") or "", record.id
+
+
+def setting_of(record: Record, name: str) -> Any:
+    """A setting of the record's cell, by its name with dots; None where the cell has none such."""
+    value: Any = record.cell["config"]
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def changed_settings(record: Record) -> list[str]:

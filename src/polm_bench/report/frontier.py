@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
-from polm_bench.report.choose import changed_settings
+from polm_bench.report.choose import age, changed_settings, setting_of
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure
@@ -76,17 +76,10 @@ def at(records: Sequence[Record], place: Place, recipe: str, seed: int, settings
         and record.cell["seed"] == seed
         and all(record.cell[name] == value for name, value in place._asdict().items())
         and {name for name in changed_settings(record) if not name.startswith("probe.")} == set(settings)
-        and all(_setting(record, name) == value for name, value in settings.items())
+        and all(setting_of(record, name) == value for name, value in settings.items())
         and ("probe" in record.cell["config"])
     ]
-    return max(found, key=lambda record: (record.data["provenance"].get("finished") or "", record.id), default=None)
-
-
-def _setting(record: Record, name: str) -> Any:
-    value: Any = record.cell["config"]
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return max(found, key=age, default=None)
 
 
 def _points(

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadData, PolmError, UnknownName
 from polm_bench.graph import FORBID
-from polm_bench.report.choose import changed_settings
+from polm_bench.report.choose import age, changed_settings, setting_of
 from polm_bench.report.records import Record
 from polm_bench.report.spec import Place, TableSpec
 
@@ -192,7 +192,7 @@ def of_cell(records: Sequence[Record], cell: Sequence[str]) -> list[Record]:
     """Records of a cell, the newest of each seed."""
     names, settings = split(cell)
     found: dict[int, Record] = {}
-    for record in sorted(records, key=lambda one: (one.data["provenance"].get("finished") or "", one.id)):
+    for record in sorted(records, key=age):
         if _is_of(record, names, settings):
             found[record.cell["seed"]] = record
     return [found[seed] for seed in sorted(found)]
@@ -203,13 +203,7 @@ def _is_of(record: Record, names: Mapping[str, str], settings: Mapping[str, Any]
     for group, name in names.items():
         if f"{group}.path" not in settings and cell.get(group) != name:  # a path gives the group another name
             return False
-    if any(_at(cell["config"], name) != value for name, value in settings.items()):
+    if any(setting_of(record, name) != value for name, value in settings.items()):
         return False
     changed = changed_settings(record)
     return all(any(name == word or name.startswith(f"{word}.") for word in settings) for name in changed)
-
-
-def _at(config: Any, name: str) -> Any:
-    for part in name.split("."):
-        config = config.get(part) if isinstance(config, Mapping) else None
-    return config

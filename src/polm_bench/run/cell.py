@@ -33,10 +33,15 @@ def records_of(home: Path) -> Path:
 def finished(plan: Plan, home: Path) -> Path | None:
     """The record of an identical cell that ended well, if there is one."""
     path = records_of(home) / f"{plan.record_id}.json"
+    return path if ended_well(path) else None
+
+
+def ended_well(path: Path) -> bool:
+    """Whether there is a record, whole, of a cell that ended well."""
     try:
-        return path if json.loads(path.read_text())["status"] == "ok" else None
+        return bool(json.loads(path.read_text())["status"] == "ok")
     except (OSError, ValueError, KeyError):
-        return None
+        return False
 
 
 def want(home: Path, plans: Sequence[Plan]) -> None:
@@ -106,13 +111,13 @@ def _installed(plan: Plan) -> None:
 
 def quiet() -> None:
     """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
-    quiet = {
+    usual = {
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    for name, value in quiet.items():
+    for name, value in usual.items():
         os.environ.setdefault(name, value)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that it would download
 

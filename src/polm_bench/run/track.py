@@ -39,11 +39,16 @@ def track(record_path: Path, home: Path) -> None:
     try:
         _mirror(_client(home), record_path, home)
     except Exception as error:  # noqa: BLE001  MLflow being down or refusing a value never stops a run
-        reason = str(error).strip().splitlines()[:1]
-        sys.stderr.write(
-            f"warning: MLflow did not take the record {record_path.stem} ({type(error).__name__}: {scrub(''.join(reason))}). "
-            "The record itself is safe; `polm-bench track replay` mirrors it later.\n"
-        )
+        warn(f"the record {record_path.stem}", error)
+
+
+def warn(what: str, error: Exception) -> None:
+    """Say on stderr that MLflow refused something, and the command that repeats it."""
+    reason = str(error).strip().splitlines()[:1]
+    sys.stderr.write(
+        f"warning: MLflow did not take {what} ({type(error).__name__}: {scrub(''.join(reason))}). "
+        "The record itself is safe; `polm-bench track replay` mirrors it later.\n"
+    )
 
 
 def replay(home: Path) -> int:

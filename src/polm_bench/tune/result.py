@@ -29,8 +29,8 @@ def record_best(study: Study, trials: Sequence[Trial], reporter: Reporter) -> Pa
     A tuned record has an id of its own, so that one with the recipe's own numbers can stand beside it.
     """
     from polm_bench.config import plan
-    from polm_bench.run.cell import records_of, run_cell
-    from polm_bench.run.store import write_json
+    from polm_bench.files import write_json
+    from polm_bench.run.cell import ended_well, records_of, run_cell
 
     best = best_of(trials)
     if best is None:
@@ -41,7 +41,7 @@ def record_best(study: Study, trials: Sequence[Trial], reporter: Reporter) -> Pa
     prefix = planned.record_id.rpartition("-")[0]
     digest = hashlib.sha256(f"{planned.record_id} {study.name} {study.options.trials}".encode()).hexdigest()
     target = records / f"{prefix}-{digest[:KEY_LENGTH]}.json"
-    if _ended_well(target):
+    if ended_well(target):
         return target
     was_there = plain.exists()
     made = json.loads(run_cell(planned, study.home, reporter).read_text())
@@ -82,10 +82,3 @@ def command(study: Study) -> str:
     options = study.options
     words = [f"tune.trials={options.trials}", f"tune.sampler={options.sampler}", f"tune.seed={options.seed}"]
     return shlex.join(["polm-bench", "tune", *study.words, *words])
-
-
-def _ended_well(path: Path) -> bool:
-    try:
-        return bool(json.loads(path.read_text())["status"] == "ok")
-    except (OSError, ValueError, KeyError):
-        return False

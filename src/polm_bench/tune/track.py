@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.run.mirror import mlflow_name
-from polm_bench.run.track import initialise, tracking_uri
+from polm_bench.run.track import initialise, tracking_uri, warn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +24,7 @@ def track_trials(path: Path, home: Path) -> None:
 
         _mirror(MlflowClient(tracking_uri=tracking_uri(home)), experiment, record)
     except Exception as error:  # noqa: BLE001  MLflow being down or refusing a value never stops a run
-        sys.stderr.write(f"warning: MLflow did not take the trials of {path.stem} ({type(error).__name__}: {error}).\n")
+        warn(f"the trials of {path.stem}", error)
 
 
 def replay_trials(home: Path) -> int:
