@@ -20,6 +20,8 @@ from polm_bench.cli import main
 from polm_bench.data.path import path_data
 from polm_bench.errors import PolmError
 
+pytestmark = pytest.mark.slow  # all of them, so that the last one counts what the others saw
+
 REFUSED: Counter[str] = Counter()
 """Malformed inputs so far that were refused as they should be, by kind."""
 
@@ -128,7 +130,6 @@ word = st.one_of(
 )
 
 
-@pytest.mark.slow
 @given(words=st.lists(word, min_size=1, max_size=2))
 @settings(BULK, max_examples=150)
 def test_overrides(home, words):
@@ -172,7 +173,6 @@ def test_rows_are_refused_by_file_and_place(pairs, bad, at):
     REFUSED["rows"] += 1
 
 
-@pytest.mark.slow
 @given(bad=row)
 @settings(BULK, max_examples=25)
 def test_rows_from_the_command_line(home, pairs, bad):
@@ -235,7 +235,6 @@ def test_what_looks_at_all_records_says_which_one_is_unreadable(home, bad):
         check("looks", home, *command)
 
 
-@pytest.mark.slow
 def test_five_hundred_malformed_inputs_were_refused():
     """Counts what the tests above saw, so it says something only after all of them."""
     if min(REFUSED[kind] for kind in ("overrides", "rows", "records")) == 0:

@@ -45,7 +45,7 @@ def test_cells_share_stages_go_on_after_a_mistake_and_are_run_once(toy_model, tm
 
 @pytest.mark.slow
 def test_two_cells_at_a_time_leave_the_records_of_one_at_a_time(toy_model, tmp_path, monkeypatch, capsys):
-    wanted = [*([*words, "launch.threads=1"] for words in cells(toy_model, "sft", "dpo")), ["+recipe=nope"]]
+    wanted = [*([*words, "launch.threads=1"] for words in cells(toy_model, "dpo", "simpo")), ["+recipe=nope"]]
     scores = []
     for jobs in (1, 2):
         monkeypatch.setenv("POLM_HOME", str(tmp_path / str(jobs)))
@@ -54,7 +54,7 @@ def test_two_cells_at_a_time_leave_the_records_of_one_at_a_time(toy_model, tmp_p
         assert [record["status"] for record in records] == ["ok", "ok"]
         assert [line[:12] for line in swept.mistakes] == ["+recipe=nope"]
         scores.append([[(score["task"], score["value"]) for score in record["scores"]] for record in records])
-    assert "cell 2 of 2: dpo seed 0" in capsys.readouterr().err
+    assert "cell 2 of 2: simpo seed 0" in capsys.readouterr().err
     trained = [path for path in (tmp_path / "2" / "store").iterdir() if path.name.startswith("TrainSFT")]
     assert len(trained) == 1  # by whichever came first
     assert scores[0] == scores[1]
