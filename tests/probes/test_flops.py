@@ -67,3 +67,26 @@ def test_counting_leaves_the_model_as_it_was(llama):
     assert all(torch.equal(before[name], weight) for name, weight in llama.named_parameters())
     assert llama.config._attn_implementation == attention
     assert all(weight.grad is None for weight in llama.parameters())
+
+
+def test_a_model_of_the_same_shape_is_counted_once_and_another_anew(llama, monkeypatch):
+    import copy
+
+    import torch
+
+    from polm_bench.probes import flops
+
+    monkeypatch.setattr(flops, "_COUNTS", {})
+    first = flops.count_flops(llama)
+    trained = copy.deepcopy(llama)
+    with torch.no_grad():
+        trained.model.embed_tokens.weight.add_(1)
+    assert flops.count_flops(trained) == first
+    assert len(flops._COUNTS) == 1
+    narrow = copy.deepcopy(llama)
+    narrow.model.layers[1].mlp = torch.nn.Identity()
+    assert flops.count_flops(narrow).score(100) < first.score(100)
+    fewer = copy.deepcopy(llama)
+    fewer.model.layers[0].requires_grad_(False)
+    assert flops.count_flops(fewer).train(100) < first.train(100)
+    assert len(flops._COUNTS) == 3

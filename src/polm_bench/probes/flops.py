@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     Counted = tuple[PreTrainedModel, Callable[[int], dict[str, Any]]]
     """A model to be run, and its inputs for a length."""
 
+    Shape = tuple[object, ...]
+
 METHOD = "torch FlopCounterMode on the meta device at three lengths, interpolated (exact: a transformer's count is quadratic in length)"
 LENGTHS = (16, 32, 64)
+PLAIN = (bool, int, float, str, tuple)
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,36 @@ def count_flops(model: PreTrainedModel) -> FlopCount:
     Attention is counted in full, without the causal half left out. What an adapter or a quantised layer computes from its weights alone (such as
     unpacking them) is counted once a sequence. A model whose adapter or quantised weights must be looked at is run as it stands, not on the meta device.
     """
+    if _looks_at_values(model):
+        return _count(_in_place(model))
+    shape = _shape(model)
+    if shape not in _COUNTS:
+        _COUNTS[shape] = _count(_as_shapes(model))
+    return _COUNTS[shape]
+
+
+_COUNTS: dict[Shape, FlopCount] = {}
+"""By shape: most stages of a process see the same few models, and a count takes most of a second."""
+
+
+def _shape(model: PreTrainedModel) -> Shape:
+    """All that a count on the meta device can depend on: modules and their plain attributes, sizes of tensors, and which of these are trained."""
+    modules = (
+        (name, type(module), repr({key: kept for key, kept in vars(module).items() if isinstance(kept, PLAIN)}))
+        for name, module in model.named_modules()
+    )
+    tensors = (
+        (name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+    )
+    return (*modules, *tensors, model.config.to_json_string(use_diff=False))
+
+
+def _count(prepared: AbstractContextManager[Counted]) -> FlopCount:
     from torch.utils.flop_counter import FlopCounterMode
 
     forward, backward = [], []
-    with _in_place(model) if _looks_at_values(model) else _as_shapes(model) as (shadow, inputs):
+    with prepared as (shadow, inputs):
         for length in LENGTHS:
             counter = FlopCounterMode(display=False)
             with counter:
