@@ -91,8 +91,7 @@ def test_latex_uses_booktabs_and_escapes(table):
 def test_html_is_one_page_that_loads_nothing(table):
     text = render(table, "html")
     assert text.startswith("<!DOCTYPE html>")
-    assert text.count("<table>") == 4
-    assert "<svg" in text
+    assert text.count("<table>") == 6  # and two of where the records come from
     assert not re.search(r'(?:src|href)="(?!#)', text.replace("xlink:href", "href"))
 
 

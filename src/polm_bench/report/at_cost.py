@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_bench.errors import PolmError
@@ -77,7 +78,7 @@ def stood_at(record: Record, cost: Cost) -> Stood | str:
     """
     curves = {curve["stage"]: curve["points"] for curve in record.data.get("curves", [])}
     before = 0.0
-    for stage in _making(record):
+    for stage in making(record):
         whole = sum(float(stage["ledger"].get(name) or 0) for name in PARTS[cost.unit])
         if before + whole <= cost.amount:
             before += whole
@@ -95,9 +96,10 @@ def stood_at(record: Record, cost: Cost) -> Stood | str:
     return "beyond its last stage"
 
 
-def _making(record: Record) -> Iterator[dict[str, Any]]:
-    """Stages that made the model: no evaluation, and nothing that was fetched."""
-    judges = set(record.data["rows"].values())
+def making(record: Record) -> Iterator[dict[str, Any]]:
+    """Stages that made the model: no evaluation, no probe, and nothing that was fetched."""
+    told = record.data["items"].values()  # a row's items are named by the keys of all that judged it
+    judges = {*record.data["rows"].values(), *(key for name in told for key in Path(name).stem.split("-"))}
     for stage in record.data["stages"]:
         if stage["key"] not in judges and not stage["kind"].startswith("Fetch"):
             yield stage

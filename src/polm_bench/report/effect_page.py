@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polm_bench.report import words
+from polm_bench.report.charts import facts_of
 from polm_bench.report.choose import Cells
 from polm_bench.report.costs import higher_is_better, is_cost
 from polm_bench.report.effects import Effect, effects
@@ -22,14 +23,24 @@ def effect_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
     """One part per place, one line per recipe that claims something."""
     draws = bootstrap()
     found = {place: effects(spec, place, cells, facts, draws) for place in spec.places()}
-    parts = tuple(
-        Part(words.place_line(place, spec.seeds), (Sheet(_count(lines), HEAD, [_texts(line) for line in lines]),))
-        for place, lines in found.items()
-    )
+    parts = tuple(Part(words.place_line(place, spec.seeds), (_sheet(lines),)) for place, lines in found.items())
     silent = [name for name in spec.recipes if name in facts and facts[name].claim is None]
     rows = [_row(place, line) for place, lines in found.items() for line in lines]
     content = {"name": spec.name, "title": spec.title, "seeds": list(spec.seeds), "effects": rows}
-    return Page(spec.name, spec.title, parts, _legend(silent), rows, content)
+    return Page(spec.name, spec.title, parts, _legend(silent), rows, content, charts=lambda: _picks(found.values()))
+
+
+def _sheet(lines: Sequence[Effect]) -> Sheet:
+    return Sheet(_count(lines), HEAD, [_texts(line) for line in lines], tuple(line.facts.name for line in lines))
+
+
+def _picks(places: Iterable[Sequence[Effect]]) -> dict[str, Any]:
+    """What a reader picks lines by; nothing is drawn, for the effects have no unit in common."""
+    blocks = [
+        {"columns": [], "rows": [facts_of(line.facts.name, line.facts.title, line.facts.meta) for line in lines]}
+        for lines in places
+    ]
+    return {"paradigms": words.PARADIGMS, "blocks": blocks}
 
 
 def _count(lines: Sequence[Effect]) -> str:

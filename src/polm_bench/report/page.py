@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +14,8 @@ from polm_bench.errors import UnknownName
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from polm_bench.report.records import Record
+
 Format = Literal["md", "csv", "latex", "html", "json"]
 
 
@@ -24,6 +25,7 @@ class Sheet(NamedTuple):
     title: str
     head: list[str]
     lines: list[list[str]]
+    keys: tuple[str, ...] = ()  # what each line is of, "" for a heading: what a reader filters by
 
 
 class Part(NamedTuple):
@@ -44,11 +46,15 @@ class Page:
     rows: Sequence[dict[str, Any]]  # for CSV: figures as numbers
     content: dict[str, Any]  # for JSON
     drawing: Callable[[], str] | None = None  # SVG
+    charts: Callable[[], dict[str, Any]] | None = None  # what a browser draws from, and filters by
+    records: Sequence[Record] = ()  # those it stands on
 
 
 def render(page: Page, format: str) -> str:  # noqa: A002 - the command's word for it
     """The page in one of `Format`. Raises UnknownName for another."""
-    writers = {"md": _markdown, "csv": _csv, "latex": _latex, "html": _html, "json": _json}
+    from polm_bench.report.web import html
+
+    writers = {"md": _markdown, "csv": _csv, "latex": _latex, "html": html, "json": _json}
     if format not in writers:
         raise UnknownName("format", format, get_args(Format))
     return writers[format](page)
@@ -66,7 +72,7 @@ def print_page(page: Page, console: Console) -> None:
             for piece in fitting(sheet, console.width):
                 grid = Grid(box=box.SIMPLE_HEAD, title=_markup(sheet.title), title_justify="left", pad_edge=False)
                 for number, head in enumerate(piece.head):
-                    left = number == 0 or _is_prose(piece, number)
+                    left = number == 0 or is_prose(piece, number)
                     grid.add_column(_markup(head), justify="left" if left else "right", overflow="fold")
                 for cells in piece.lines:
                     grid.add_row(*map(_markup, cells), style="bold" if len(cells) == 1 else None)
@@ -126,19 +132,6 @@ def _latex(page: Page) -> str:
     return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
 
 
-def _html(page: Page) -> str:
-    texts = [f"<h1>{html.escape(page.title)}</h1>"]
-    for part in page.parts:
-        texts.append(f"<h2>{html.escape(part.title)}</h2>")
-        for sheet in part.sheets:
-            texts.append(f"<h3>{html.escape(sheet.title)}</h3>\n<div>{_grid(sheet, 'html')}</div>")
-    if page.drawing:
-        drawing = page.drawing()
-        texts.append(drawing[drawing.index("<svg") :])
-    texts.append("<ul>\n" + "\n".join(f"<li>{html.escape(line)}</li>" for line in page.legend) + "\n</ul>")
-    return _PAGE.format(title=html.escape(page.title), body="\n".join(texts))
-
-
 def _grid(sheet: Sheet, style: str) -> str:
     from tabulate import tabulate
 
@@ -146,7 +139,7 @@ def _grid(sheet: Sheet, style: str) -> str:
     lines = [[_heading(line[0], style), *empty] if len(line) == 1 else line for line in sheet.lines]
     if style == "github":
         lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    align = ["left" if i == 0 or _is_prose(sheet, i) else "right" for i in range(len(sheet.head))]
+    align = ["left" if i == 0 or is_prose(sheet, i) else "right" for i in range(len(sheet.head))]
     return tabulate(lines, headers=sheet.head, tablefmt=style, colalign=align, disable_numparse=True)
 
 
@@ -154,7 +147,7 @@ def _heading(text: str, style: str) -> str:
     return f"**{text}**" if style == "github" else text
 
 
-def _is_prose(sheet: Sheet, column: int) -> bool:
+def is_prose(sheet: Sheet, column: int) -> bool:
     """Whether a column holds words and not figures, which stand to the right."""
     texts = [line[column] for line in sheet.lines if len(line) > 1]
     return any(len(text) > 48 for text in texts) or sheet.head[column] in (
@@ -190,25 +183,3 @@ def _cell(value: Any) -> Any:
 
 def _markup(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-th, td {{ padding: .2em .8em; border-bottom: 1px solid #ddd; }}
-h2 {{ font-size: 1.1em; }} h3 {{ font-size: 1em; margin-bottom: .3em; }}
-svg {{ max-width: 100%; height: auto; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

@@ -65,6 +65,7 @@ class Row:
     costs: dict[str, float | None]  # means over the seeds that ended well
     notes: tuple[str, ...]
     records: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def page_of(table: Table) -> Page:
     """All that the table shows."""
+    from polm_bench.report.charts import charts_of
     from polm_bench.report.plot import svg
 
     return Page(
@@ -25,6 +26,8 @@ def page_of(table: Table) -> Page:
         rows=[_flat_row(block, row) for block in table.blocks for row in block.rows],
         content=_content(table),
         drawing=lambda: svg(table),
+        charts=lambda: charts_of(table),
+        records=table.records,
     )
 
 

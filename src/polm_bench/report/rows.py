@@ -88,6 +88,7 @@ def _block(spec: TableSpec, place: Place, entries: Sequence[Entry], draws: Boots
                 costs=_costs(entry),
                 notes=(*notes_of(entry.records, everyone, spec.trials), *notes),
                 records=tuple(record.id for record in entry.records),
+                evaluations=entry.evaluations,
             )
         )
     mark_front(rows, columns, spec.against)

@@ -33,9 +33,9 @@ def sheets(table: Table, block: Block) -> list[Sheet]:
         return [row.title, *(words.ranks(row.ranks.get(column)) for column in columns)] if row.ranks else None
 
     found = [
-        Sheet("Scores", ["method", "cells", *heads], _lines(table, block, scores)),
-        Sheet("Difference from the base", ["method", *columns], _lines(table, block, gaps)),
-        Sheet("Ranks", ["method", *columns], _lines(table, block, ranks)),
+        _sheet("Scores", ["method", "cells", *heads], table, block, scores),
+        _sheet("Difference from the base", ["method", *columns], table, block, gaps),
+        _sheet("Ranks", ["method", *columns], table, block, ranks),
         *_overall_sheet(table, block),
         _cost_sheet(table, block),
         *_tuning_sheet(table, block),
@@ -84,9 +84,10 @@ def place(table: Table, block: Block) -> str:
     return words.place_line(block.place, table.spec.seeds)
 
 
-def _lines(table: Table, block: Block, texts: Callable[[Row], list[str] | None]) -> list[list[str]]:
+def _sheet(title: str, head: list[str], table: Table, block: Block, texts: Callable[[Row], list[str] | None]) -> Sheet:
     """A line per row that has one, under its paradigm's name where the table is grouped."""
     lines: list[list[str]] = []
+    keys: list[str] = []
     last = None
     for row in block.rows:
         line = texts(row)
@@ -94,9 +95,11 @@ def _lines(table: Table, block: Block, texts: Callable[[Row], list[str] | None])
             continue
         if table.spec.grouped and row.paradigm != last:
             lines.append([words.PARADIGMS.get(row.paradigm, row.paradigm or "Others")])
+            keys.append("")
             last = row.paradigm
         lines.append(line)
-    return lines
+        keys.append(row.name)
+    return Sheet(title, head, lines, tuple(keys))
 
 
 def _score(row: Row, column: str) -> str:
@@ -119,7 +122,7 @@ def _overall_sheet(table: Table, block: Block) -> list[Sheet]:
         ]
 
     head = ["method", f"interquartile mean of {len(block.proportions)} proportions", "chance to beat the base"]
-    return [Sheet(f"All {len(block.columns)} tasks", head, _lines(table, block, texts))]
+    return [_sheet(f"All {len(block.columns)} tasks", head, table, block, texts)]
 
 
 def _cost_sheet(table: Table, block: Block) -> Sheet:
@@ -132,7 +135,7 @@ def _cost_sheet(table: Table, block: Block) -> Sheet:
             return None
         return [row.title, *(words.cost(name, row.costs.get(name)) for name in shown)]
 
-    return Sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], _lines(table, block, texts))
+    return _sheet("Cost", ["method", *(words.COST_NAMES[name] for name in shown)], table, block, texts)
 
 
 def _tuning_sheet(table: Table, block: Block) -> list[Sheet]:
@@ -149,7 +152,7 @@ def _tuning_sheet(table: Table, block: Block) -> list[Sheet]:
         return [row.title, own[0]["by"], *(_expected(own, k) for k in range(1, most + 1)), "; ".join(chosen)]
 
     head = ["method", "validation", *(f"k = {k}" for k in range(1, most + 1)), "chosen"]
-    return [Sheet("Best of k trials, expected", head, _lines(table, block, texts))] if most else []
+    return [_sheet("Best of k trials, expected", head, table, block, texts)] if most else []
 
 
 def _expected(tunings: Sequence[dict[str, Any]], k: int) -> str:

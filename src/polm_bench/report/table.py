@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,16 +36,20 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     if spec.printed and spec.printed.join == "data":
         return Made(spec, data_page(spec, conf_dir), ())
     if spec.view == "frontier":
-        return Made(spec, *frontier(spec, records, recipe_facts(conf_dir)))
+        return _standing(spec, *frontier(spec, records, recipe_facts(conf_dir)))
     if spec.view == "effects" or spec.printed:
         cells, facts = Cells(records, spec.trials), recipe_facts(conf_dir)
         found = [
             cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
         ]
         used = sorted((record for record in found if record), key=lambda record: record.id)
-        return Made(spec, (survey_page if spec.printed else effect_page)(spec, cells, facts), tuple(used))
+        return _standing(spec, (survey_page if spec.printed else effect_page)(spec, cells, facts), tuple(used))
     table = build(spec, records, recipe_facts(conf_dir))
     return Made(spec, page_of(table), table.records)
+
+
+def _standing(spec: TableSpec, page: Page, records: tuple[Record, ...]) -> Made:
+    return Made(spec, replace(page, records=records), records)
 
 
 def read(spec: TableSpec, folder: Path, conf_dir: Path) -> Made:
