@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,joblib,methods]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test,slurm,ray,methods]'
 	@touch $@ $(VENV)/.installed
 
 install-test: $(VENV)/.installed-test ## Make .venv with what the tests need

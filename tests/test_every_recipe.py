@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from tests import golden
 
-from polm_bench.config import Plan, each_cell, plan
+from polm_bench.config import Plan, cells, plan
 from polm_bench.data.source import DataSource
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered
@@ -120,11 +120,8 @@ def records(tmp_path_factory):
 
     home = tmp_path_factory.mktemp("home")
     made = {}
-
-    def do(planned):
+    for planned in cells(["-m", f"+recipe={','.join(RECIPES)}", "budget=smoke", "suite=smoke"]):
         made[planned.names["recipe"]] = planned, json.loads(run_cell(planned, home, PlainReporter()).read_text())
-
-    each_cell(["-m", f"+recipe={','.join(RECIPES)}", "budget=smoke", "suite=smoke"], do)
     return home, made
 
 

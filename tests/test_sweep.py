@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from polm_bench.cli.sweep import duration, sweep
+from polm_bench.cli.remaining import duration
+from polm_bench.cli.sweep import sweep
 from polm_bench.errors import UnknownName
 from polm_bench.report.records import load
 from polm_bench.report.sharing import sharing
@@ -54,7 +55,7 @@ def test_two_cells_at_a_time_leave_the_records_of_one_at_a_time(toy_model, tmp_p
         assert [record["status"] for record in records] == ["ok", "ok"]
         assert [line[:12] for line in swept.mistakes] == ["+recipe=nope"]
         scores.append([[(score["task"], score["value"]) for score in record["scores"]] for record in records])
-    assert "cell 2 of 2: simpo seed 0" in capsys.readouterr().err
+    assert "cell 2 of 2: " in capsys.readouterr().err
     trained = [path for path in (tmp_path / "2" / "store").iterdir() if path.name.startswith("TrainSFT")]
     assert len(trained) == 1  # by whichever came first
     assert scores[0] == scores[1]

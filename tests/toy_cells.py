@@ -20,6 +20,7 @@ from polm_bench.errors import PolmError
 from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
 from polm_bench.run import record, upkeep
+from polm_bench.run.elsewhere import Ended, Errand
 from polm_bench.run.execute import execute, perform
 from polm_bench.run.progress import PlainReporter
 from polm_bench.run.store import Store, writable
@@ -86,6 +87,16 @@ def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | Non
     process = get_context("fork").Process(target=_run, args=(words, home, apart, log or log_of(home)))
     process.start()
     return process
+
+
+def work(errand: Errand) -> Ended:
+    """A cell of this file in a worker that `launch` says."""
+    values = dict(word.lstrip("+").split("=") for word in errand.words)
+    home = Path(errand.home)
+    if values["recipe"] == "mistaken":
+        return Ended(errand.number, None, "no such recipe")
+    _cell(values["recipe"], int(values["seed"]), home, log_of(home).with_suffix(".journal"))
+    return Ended(errand.number, str(home / "records" / f"{values['recipe']}-toy-s{values['seed']}.json"))
 
 
 def _run(words: Sequence[str], home: Path, apart: bool, log: Path) -> None:

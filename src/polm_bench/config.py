@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,29 +128,25 @@ def plan(overrides: Sequence[str]) -> Plan:
     return _plan(composed, composed.hydra.runtime.choices, words)
 
 
-def each_cell(
-    argv: Sequence[str], do: Callable[[Plan], None], announce: Callable[[Sequence[Plan]], None] = lambda plans: None
-) -> None:
-    """Hand Hydra its command line (overrides, -m, --cfg, --config-dir ...) and call `do` with every cell it yields.
+def cells(argv: Sequence[str]) -> list[Plan]:
+    """The cells that Hydra makes of a command line (overrides, -m, --cfg, --config-dir ...), all planned before the first one runs.
 
-    In one process, Hydra's default, all cells are planned, and `announce` is called with them, before the first one runs, so that a mistake in the
-    last one costs nothing.
-    Raises what `plan` raises.
+    Raises what `plan` raises, and BadOverride for a launcher of Hydra's: it would plan where nobody hears of the mistakes.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
     words = _recipe_with_plus(argv)
+    if given := next((word for word in words if word.startswith("hydra/launcher=")), None):
+        raise BadOverride(f"{given}: cells are given to other processes by launch=joblib, launch=ray or launch=slurm")
     planned: list[Plan] = []
     mistakes: list[PolmError] = []
 
     def job(composed: DictConfig) -> None:
         settings = HydraConfig.get()
-        here = settings.launcher._target_.endswith("BasicLauncher")
         try:
             if not mistakes:
-                found = _plan(composed, settings.runtime.choices, list(settings.overrides.task))
-                planned.append(found) if here else do(found)
+                planned.append(_plan(composed, settings.runtime.choices, list(settings.overrides.task)))
         except PolmError as mistake:  # Hydra would print lines of its own about what a job raises
             mistakes.append(mistake)
 
@@ -166,9 +162,7 @@ def each_cell(
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
         raise mistakes[0]
-    announce(planned)
-    for found in planned:
-        do(found)
+    return planned
 
 
 def _recipe_with_plus(words: Sequence[str]) -> list[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from polm_bench.cli.cells import print_record
 from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
-from polm_bench.cli.sweep import Swept, sweep, tell
+from polm_bench.cli.remaining import tell
+from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import BadOverride, PolmError, StoreError
 from polm_bench.paths import home
 from polm_bench.report.words import setting_text

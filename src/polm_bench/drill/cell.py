@@ -12,7 +12,7 @@ from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from polm_bench.errors import PolmError
 from polm_bench.graph import Stage
@@ -22,9 +22,6 @@ from polm_bench.run.job import Job
 from polm_bench.run.progress import PlainReporter
 from polm_bench.run.store import Store, damage
 from polm_bench.run.upkeep import litter
-
-if TYPE_CHECKING:
-    from polm_bench.config import Plan
 
 Json = dict[str, Any]
 
@@ -138,22 +135,18 @@ def _run(words: list[str], home: Path, apart: bool, log: Path) -> None:
 
 
 def _cells(words: list[str], home: Path, journal: Path) -> int:
-    from polm_bench.config import each_cell
+    from polm_bench.config import cells
     from polm_bench.run.execute import perform
-
-    ended: list[str] = []
 
     def work(stage: Stage, job: Job) -> None:
         with journal.open("a") as begun:
             begun.write(f"{stage.folder} {os.getpid()}\n")
         perform(stage, job)
 
-    def do(plan: Plan) -> None:
-        path = run_cell(plan, home, PlainReporter(), work)
-        ended.append(json.loads(path.read_text())["status"])
-
-    each_cell(words, do, lambda plans: want(home, plans))
-    return 0 if set(ended) == {"ok"} else 1
+    plans = cells(words)
+    want(home, plans)
+    paths = [run_cell(plan, home, PlainReporter(), work) for plan in plans]
+    return 0 if all(json.loads(path.read_text())["status"] == "ok" for path in paths) else 1
 
 
 def leave_network() -> bool:

@@ -97,14 +97,14 @@ def _packages() -> list[dict[str, str]]:
 
 def _optional() -> list[dict[str, str]]:
     parts = (
-        ("hydra-joblib-launcher", "joblib", "sweeps with several processes"),
-        ("hydra-submitit-launcher", "slurm", "sweeps on Slurm"),
-        ("hydra-ray-launcher", "ray", "sweeps on Ray"),
+        ("submitit", "slurm", "launch=slurm"),
+        ("ray", "ray", "launch=ray"),
         ("optuna", "tune", "tuning trials"),
         ("mergekit", "merge", "merging recipes"),
         ("llmcompressor", "compress", "quantising and pruning recipes"),
         ("bitsandbytes", "compress", "4- and 8-bit recipes"),
         ("langdetect", "suites", "IFEval in suite=open_llm"),
+        ("deepspeed", "", "launch=deepspeed (needs a GPU for each process)"),
         ("flash-attn", "", "the fastest attention on a GPU (needs a compiler and CUDA)"),
     )
     return [

@@ -1,0 +1,76 @@
+"""What is left of a sweep, and how long it may take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polm_bench.config import Plan
+    from polm_bench.graph import Stage
+
+
+class Remaining:
+    """Cells still to run, and a forecast from what like stages took in this store."""
+
+    def __init__(self, plans: Sequence[Plan], place: Path, at_once: int | None = 1) -> None:
+        from polm_bench.run.cell import store_of
+
+        self.store = store_of(place)
+        self.total, self.number, self.at_once = len(plans), 0, at_once
+        self.started = time.monotonic()
+        self.stages: dict[str, Stage] = {}
+        for plan in plans:
+            for goal in plan.goals():
+                self._need(goal)
+
+    def _need(self, stage: Stage) -> None:
+        """Add a stage that the store lacks, and what it needs; what only finished stages need is not run again."""
+        if stage.key not in self.stages and not self.store.has(stage):
+            self.stages[stage.key] = stage
+            for parent in stage.inputs:
+                self._need(parent)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def done(self) -> int:
+        """How many of the stages that were missing are there now."""
+        return sum(self.store.has(stage) for stage in self.stages.values())
+
+    def say(self, plan: Plan, how: str = "") -> None:
+        """One line for a cell: which it is, what is done, how long the rest may take."""
+        self.number += 1
+        left = [stage for stage in self.stages.values() if not self.store.has(stage)]
+        line = f"cell {self.number} of {self.total}: {plan.names['recipe']} seed {plan.seed}{how}; "
+        line += f"{len(self.stages) - len(left)} of {len(self.stages)} stages made, {duration(self.seconds())} gone"
+        if (rest := self._rest(left)) is not None:
+            line += f", about {duration(rest)} to go"
+        tell(line)
+
+    def _rest(self, left: Sequence[Stage]) -> float | None:
+        """Seconds that these stages may take; a kind that this store has never run counts as the mean of the others."""
+        from polm_bench.run.forecast import forecast
+
+        if self.at_once is None:
+            return None
+        told = [one.seconds for one in forecast(left, self.store).values()]
+        known = [seconds for seconds in told if seconds is not None]
+        return sum(known) / len(known) * len(told) / min(self.at_once, self.total) if known else None
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `12 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def tell(line: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
