@@ -21,6 +21,7 @@ from polm_bench.stages.filter import (
     Hint,
     KeepAgainstData,
     KeepBest,
+    KeepLargeMargins,
     KeepPair,
     KeepPassing,
     Scored,
@@ -154,3 +155,23 @@ def test_a_prompt_too_much_like_another_is_not_new():
     assert is_new("sort these five numbers".split(), pool, 0.7)
     assert is_new("write a long poem".split(), pool, 1.0)
     assert not is_new("write a short poem".split(), pool, 1.0)
+
+
+LARGE = KeepLargeMargins(least=2.5, margin=2.0, own_margin=1.0)
+
+
+def test_large_margins_make_every_pair_of_a_good_answer_and_a_worse_one():
+    row = {**ROW, "chosen": "teacher"}
+    answers = [Scored("good", 3.0), Scored("fair", 2.0), Scored("bad", 0.5), Scored("bad", 0.5)]
+    kept = LARGE.rows(row, [*answers, Scored("teacher", 2.5, given=True)])
+    told = [(one["chosen"], one["rejected"], one["margin"]) for one in kept]
+    assert told == [("good", "fair", 1.0), ("good", "bad", 2.5), ("teacher", "bad", 2.0)]
+    assert LARGE.rows(row, answers[1:]) == [], "nothing is good enough"
+
+
+def test_the_rows_own_answer_is_scored_beside_the_models(tmp_path):
+    row = {"prompt": ROW["prompt"], "chosen": "long enough", "rejected": "x"}
+    line = {**said("short", "tiny"), "row": row}
+    rows, job = select(tmp_path, KeepLargeMargins(least=10.0, margin=6.0, own_margin=0.0), line, reward=Length())
+    assert [(one["chosen"], one["rejected"]) for one in rows] == [("long enough", "short"), ("long enough", "tiny")]
+    assert job.ledger.notes["harvest"]["answers"] == 2, "the teacher's is not one of the model's"

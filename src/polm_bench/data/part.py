@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.data.roles import Row
@@ -37,3 +38,22 @@ class PartRows(Rows):
         if self.order == "easy_first" and all("margin" in row for row in rows):
             rows = sorted(rows, key=lambda row: -row["margin"])
         return rows[len(rows) * self.index // self.count : len(rows) * (self.index + 1) // self.count]
+
+
+@dataclass(frozen=True, config=FORBID)
+class SampledRows(Rows):
+    """A share of another source's rows, drawn without replacement and in their order; at least one."""
+
+    whole: Rows
+    share: float = Field(gt=0, le=1)
+    seed: int = 0
+
+    def load(self, split: Split) -> list[Row]:
+        return self._draw(self.whole.load(split))
+
+    def read(self, job: Any, split: Split) -> list[Row]:
+        return self._draw(self.whole.read(job, split))
+
+    def _draw(self, rows: list[Row]) -> list[Row]:
+        chosen = np.random.default_rng(self.seed).permutation(len(rows))[: max(1, int(self.share * len(rows)))]
+        return [rows[number] for number in sorted(chosen)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
@@ -9,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.budget import Spend
 from polm_bench.data.derived import DerivedRows, JoinedRows, Judgements
+from polm_bench.data.part import PartRows, SampledRows
 from polm_bench.data.source import Rows
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.errors import BadBudget
@@ -79,13 +81,17 @@ class IterativePreference(Recipe):
     ]  # share of a round's spend that goes into answers, the rest into training
     count: PositiveInt  # answers to a prompt
     how: Sampling
-    role: Literal["prompts", "sft", "verifiable"]  # whose prompts are answered
+    role: Literal["prompts", "sft", "verifiable", "preference"]  # whose prompts are answered
     reward: Reward | None
     keep: Keep
     loss: PairObjective
     reference: Literal["previous", "start"]  # the model that the loss compares with
     optim: Optim
     sft_optim: Optim
+    apart: bool = False  # every round answers a part of the prompts of its own
+    again: tuple[
+        Annotated[float, Field(gt=0, le=1)], ...
+    ] = ()  # share of the pairs of the last round, of the one before...
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> (answers -> pairs -> preference optimisation) x rounds, with equal parts of the rest."""
@@ -93,15 +99,33 @@ class IterativePreference(Recipe):
         start: Stage = sft(ctx, share, self.sft_optim) if share else ctx.base
         part = (1 - share) / self.rounds
         model = start
+        made: list[Rows] = []
         for number in range(self.rounds):
             seed, spend = round_seed(ctx, number), ctx.budget.part(part * self.generated)
-            answers = Generate(model, ctx.rows(self.role), self.how, self.count, spend, seed)
-            pairs = DerivedRows(self.keep.role, Select((answers,), self.reward, self.keep))
+            answers = Generate(model, self._asked(ctx, number), self.how, self.count, spend, seed)
+            made.insert(0, DerivedRows(self.keep.role, Select((answers,), self.reward, self.keep)))
             reference = start if self.reference == "start" else model
             model = prefer(
-                ctx, model, reference, pairs, ctx.budget.part(part * (1 - self.generated)), self.loss, self.optim
+                ctx,
+                model,
+                reference,
+                self._pairs(made, seed),
+                ctx.budget.part(part * (1 - self.generated)),
+                self.loss,
+                self.optim,
             )
         return Graph(model, start if share else None)
+
+    def _asked(self, ctx: Context, number: int) -> Rows:
+        """Whose prompts a round answers."""
+        rows = ctx.rows(self.role)
+        return PartRows(rows.role, rows, number, self.rounds, "as_given") if self.apart else rows
+
+    def _pairs(self, made: Sequence[Rows], seed: int) -> Rows:
+        """The newest pairs, and shares of those of the rounds before."""
+        newest, *older = made
+        kept = [SampledRows(rows.role, rows, share, seed) for rows, share in zip(older, self.again, strict=False)]
+        return JoinedRows(newest.role, (newest, *kept)) if kept else newest
 
 
 @dataclass(frozen=True, config=FORBID)

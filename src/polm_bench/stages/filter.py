@@ -21,6 +21,7 @@ class Scored(NamedTuple):
 
     text: str
     score: float
+    given: bool = False  # it came with the row; no model of the graph wrote it
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -32,6 +33,10 @@ class Keep:
     def rows(self, row: Row, answers: Sequence[Scored]) -> list[Row]:
         """What is kept; none where no answer is good enough."""
         raise TypeError(f"{type(self).__name__} does not say what it keeps")
+
+    def given(self, row: Row) -> list[str]:
+        """Answers of the row itself that are scored beside the model's."""
+        return []
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -75,6 +80,33 @@ class KeepPair(Keep):
 
 
 @dataclass(frozen=True, config=FORBID)
+class KeepLargeMargins(Keep):
+    """All pairs of a good answer and one that is worse by a margin, among the model's answers and the row's `chosen` one.
+
+    Rosset et al. 2024 (DNO-Prct, arXiv:2404.03715), Section 5.1, training pair construction: a teacher's answer must be better by more than
+    one of the model's own, as its scores are seldom low.
+    """
+
+    least: float  # reward of a good answer
+    margin: NonNegativeFloat  # by which the row's answer must be better
+    own_margin: NonNegativeFloat  # by which an answer of the model must be
+    role: ClassVar[str] = "preference"
+
+    def given(self, row: Row) -> list[str]:
+        return [row["chosen"]]
+
+    def rows(self, row: Row, answers: Sequence[Scored]) -> list[Row]:
+        different = {one.text.strip(): one for one in answers}.values()
+        return [
+            {"prompt": row["prompt"], "chosen": good.text, "rejected": bad.text, "margin": good.score - bad.score}
+            for good in different
+            if good.score >= self.least
+            for bad in different
+            if bad is not good and good.score - bad.score >= (self.margin if good.given else self.own_margin)
+        ]
+
+
+@dataclass(frozen=True, config=FORBID)
 class KeepAgainstData(Keep):
     """The row's own completion against an answer that the model wrote instead (Chen et al. 2024, SPIN, arXiv:2401.01335, Algorithm 1)."""
 
@@ -106,8 +138,8 @@ class Select(Stage):
         scored = score(job, self.reward, lines)
         kept = [
             row
-            for line, answers in zip(lines, scored, strict=True)
-            for row in self.keep.rows(asked(line["row"]), answers)
+            for line, answers, given in zip(lines, scored, self._given(job, lines), strict=True)
+            for row in self.keep.rows(asked(line["row"]), [*answers, *given])
         ]
         rows = [row for row in kept if sound(self.keep.role, row)]
         told = harvest(lines, scored, rows)
@@ -117,6 +149,17 @@ class Select(Stage):
                 f"none of {told['answers']} answers to {told['prompts']} prompts was kept; {told['ended']} ended by themselves"
             )
         write_rows(job.out / ROWS, rows)
+
+    def _given(self, job: Any, lines: Sequence[Row]) -> list[list[Scored]]:
+        """The rows' own answers that the rule wants scored."""
+        texts = [self.keep.given(line["row"]) for line in lines]
+        if not any(texts):
+            return [[] for _ in lines]
+        beside = [
+            {"row": line["row"], "answers": [{"text": text, "ended": True} for text in found]}
+            for line, found in zip(lines, texts, strict=True)
+        ]
+        return [[one._replace(given=True) for one in found] for found in score(job, self.reward, beside)]
 
 
 @dataclass(frozen=True, config=FORBID)
