@@ -96,7 +96,7 @@ def _measure(
 ) -> _Measured | None:
     if is_cost(claim.metric):
         return _cost_effect(pairs, claim.metric, cells)
-    column = _column(pairs[0], claim.metric)
+    column = column_for(pairs[0], claim.metric)
     if column is None:
         return None
     better_high = bool(pairs[0][0].scores[column]["higher_is_better"])
@@ -109,8 +109,8 @@ def _measure(
     return _of_seeds(column, better_high, gaps, exact=False)
 
 
-def _column(pair: tuple[Evaluation, Evaluation], metric: str) -> str | None:
-    """The column both rows have that the claim's metric names: itself, or a task's headline score, or its only one."""
+def column_for(pair: tuple[Evaluation, Evaluation], metric: str) -> str | None:
+    """The column both rows have that a metric names: itself, or a task's headline score, or its only one."""
     known = [name for name in pair[0].scores if name in pair[1].scores]
     if metric in known:
         return metric

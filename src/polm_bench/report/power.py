@@ -46,12 +46,12 @@ def forecasts(records: Sequence[Record], effect: float, wanted: float) -> list[F
                 groups.setdefault((place, column, record.cell["recipe"]), []).append((one, base))
     split: dict[tuple[tuple[str, ...], str], list[tuple[Components, int, int]]] = {}
     for (place, column, _), pairs in sorted(groups.items()):
-        if (known := _components(pairs, column)) is not None:
+        if (known := components_of(pairs, column)) is not None:
             split.setdefault((place, column), []).append(known)
     return [_forecast(place, column, known, effect, wanted) for (place, column), known in split.items()]
 
 
-def _components(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str) -> tuple[Components, int, int] | None:
+def components_of(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str) -> tuple[Components, int, int] | None:
     """The split of a method's differences from the base, and how many items and clusters they have; None for a single seed."""
     distinct = list({one.key: (one, base) for one, base in pairs}.values())
     if len(distinct) < 2:

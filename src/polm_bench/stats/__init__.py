@@ -8,12 +8,14 @@ All randomness comes from the generator given to `Bootstrap`.
 """
 
 from polm_bench.stats.aggregate import Aggregate, iqm, over_runs, probability_of_improvement
+from polm_bench.stats.best import chance_of_best
 from polm_bench.stats.bootstrap import FLIPS, RESAMPLES, Bootstrap
 from polm_bench.stats.equivalence import Equivalence, equivalence
 from polm_bench.stats.interval import LEVEL, Interval, mean_interval, mean_intervals
 from polm_bench.stats.many import benjamini_hochberg, corrected_pairs, holm, rank_groups, rank_intervals
 from polm_bench.stats.paired import Difference, mcnemar, pair_p_values, paired_difference, seed_difference, sign_flip
 from polm_bench.stats.planner import Components, clusters_needed, components, power, seeds_needed, visible_effect
+from polm_bench.stats.student import chance_above
 
 __all__ = [
     "FLIPS",
@@ -26,6 +28,8 @@ __all__ = [
     "Equivalence",
     "Interval",
     "benjamini_hochberg",
+    "chance_above",
+    "chance_of_best",
     "clusters_needed",
     "components",
     "corrected_pairs",

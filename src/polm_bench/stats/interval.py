@@ -126,18 +126,26 @@ def _spread(matrix: Array, sums: Array, drawn: Array, bootstrap: Bootstrap, shar
 
 
 def bounds(found: Spread, level: float) -> tuple[float, float]:
-    """Percentiles of the resampled means, stretched about the mean for few clusters or seeds.
+    """Percentiles of the resampled means, stretched about the mean for few clusters or seeds."""
+    factor = stretch(found, level)
+    if factor == 0:
+        return found.mean, found.mean
+    tail = (1 - level) / 2
+    low, high = np.quantile(found.replicates, [tail, 1 - tail])
+    return found.mean + factor * (float(low) - found.mean), found.mean + factor * (float(high) - found.mean)
+
+
+def stretch(found: Spread, level: float) -> float:
+    """By how much resampled means must be drawn apart about the mean; 0 where nothing varies.
 
     Resampling few things shows too little variance, and a normal tail is too short for them: the stretch is the ratio of the unbiased to the
     resampled standard error, times that of Student's quantile to the normal one (cf. Hesterberg 2015, section 5.3).
     """
     seen = float(found.replicates.std())
     if seen == 0 or found.error == 0:
-        return found.mean, found.mean
+        return 0.0
     tail = (1 - level) / 2
-    stretch = found.error / seen * student_quantile(found.freedom, 1 - tail) / NormalDist().inv_cdf(1 - tail)
-    low, high = np.quantile(found.replicates, [tail, 1 - tail])
-    return found.mean + stretch * (float(low) - found.mean), found.mean + stretch * (float(high) - found.mean)
+    return found.error / seen * student_quantile(found.freedom, 1 - tail) / NormalDist().inv_cdf(1 - tail)
 
 
 def satterthwaite(variance: float, parts: list[tuple[float, int]]) -> float:

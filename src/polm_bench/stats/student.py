@@ -24,3 +24,11 @@ def student_tail(freedom: float, t: float) -> float:
     from scipy.special import stdtr
 
     return float(2 * stdtr(freedom, -abs(t)))
+
+
+def chance_above(mean: float, error: float, freedom: float) -> float:
+    """Chance that a quantity estimated as `mean` with this standard error lies above zero, by Student's t; 0 or 1 without an error."""
+    if error == 0:
+        return float(mean >= 0)
+    tail = student_tail(freedom, mean / error) / 2
+    return 1 - tail if mean >= 0 else tail
