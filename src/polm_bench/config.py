@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +70,13 @@ class Plan:
     def goals(self) -> list[Stage]:
         """What the record is made of: the evaluations and the recipe's own probes."""
         return [*self.evaluations.values(), *self.graph.probes.values()]
+
+    def folders(self) -> dict[str, Path]:
+        """Where the base model's files lie on this machine before it is fetched, by the key of its stage; empty where they don't."""
+        from polm_bench.models.fetch import present
+
+        folder = present(self.model)
+        return {self.context.base.key: folder} if folder else {}
 
     def cell(self) -> dict[str, Any]:
         """The record's `cell`."""
@@ -170,6 +178,12 @@ def _recipe_with_plus(words: Sequence[str]) -> list[str]:
     return [f"+{word}" if word.startswith("recipe=") else word for word in words]
 
 
+def again(cell: Mapping[str, Any]) -> Plan:
+    """The plan of a record's `cell`, as today's code reads the configuration that the record keeps. Raises what `plan` raises."""
+    names = {group: str(cell[group]) for group in IDENTITY}
+    return _planned(dict(cell["config"]), names, cell.get("origins", {}), (), remember=True)
+
+
 def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     config = _resolved(composed)
     search = config["recipe"].pop("search", None) if isinstance(config["recipe"], dict) else None
@@ -179,14 +193,32 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         if origins.get(f"{group}.path") == COMMAND_LINE:
             path = Path(str(config[group]["path"]))
             names[group] = path.name if group == "model" else path.stem  # Llama-3.2-1B has no suffix, rows.jsonl has
+    return _planned(config, names, origins, overrides, search)
+
+
+def _planned(
+    config: dict[str, Any],
+    names: dict[str, str],
+    origins: Mapping[str, str],
+    overrides: Sequence[str],
+    search: dict[str, Any] | None = None,
+    remember: bool = False,
+) -> Plan:
+    def made(group: str, kind: type[T]) -> T:
+        if remember:  # the cells of a table differ in little
+            anything: Any = kind
+            known: T = _remembered(group, json.dumps(config[group], sort_keys=True), anything)
+            return known
+        return _made(config, group, kind)
+
     seed = config["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise BadOverride(f"seed={seed}: a seed is a whole number, 0 or more")
-    model = _made(config, "model", Model)
-    data = _made(config, "data", DataSource)
-    budget = _made(config, "budget", Budget)
-    suite = _made(config, "suite", Suite).pinned()
-    recipe = _made(config, "recipe", Recipe)
+    model = made("model", Model)
+    data = made("data", DataSource)
+    budget = made("budget", Budget)
+    suite = made("suite", Suite).pinned()
+    recipe = made("recipe", Recipe)
     base = model.fetch()
     context = Context(
         recipe=names["recipe"],
@@ -199,7 +231,7 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
     )
     graph = recipe.plan(context)
     if "probe" in config:
-        graph = _made(config, "probe", Probe).attach(graph, context)
+        graph = made("probe", Probe).attach(graph, context)
     return Plan(
         names=names,
         seed=seed,
@@ -207,14 +239,14 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
         data=data,
         budget=budget,
         suite=suite,
-        launch=_made(config, "launch", Launch),
+        launch=made("launch", Launch),
         track=str(config["track"]["name"]),
         recipe=recipe,
         context=context,
         graph=graph,
         evaluations=_evaluations(base, graph, suite),
         config=config,
-        origins=origins,
+        origins=dict(origins),
         overrides=tuple(overrides),
         search=search,
     )
@@ -278,6 +310,12 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise BadOverride(f"{group}: _target_ makes a {type(value).__name__}, not a {kind.__name__}")
     return value
+
+
+@lru_cache(maxsize=512)
+def _remembered(group: str, text: str, kind: Any) -> Any:
+    """`_made` of a group's JSON, once a process."""
+    return _made({group: json.loads(text)}, group, kind)
 
 
 def _invalid(place: str, error: Any) -> PolmError:

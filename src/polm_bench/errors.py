@@ -53,6 +53,10 @@ class StoreError(PolmError):
     """The store cannot be written, is full, or holds something that is not what its manifest says."""
 
 
+class TooLarge(PolmError):
+    """Work that this machine has no room for, by what is known before it starts."""
+
+
 class Unreachable(PolmError):
     """Something that must be fetched first, and neither the network nor the cache has it."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.cli.beside import beside, launch_of
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json, print_rows
 from polm_bench.cli.remaining import Remaining
-from polm_bench.errors import PolmError, StoreError
+from polm_bench.errors import PolmError, TooLarge
 from polm_bench.paths import home
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def print_record(record: Record) -> None:
 
 
 def show_plan(overrides: Sequence[str], as_json: bool) -> int:
-    """Print the graph of one cell: keys, what is done, and a forecast from what like stages took here.
+    """Print the graph of one cell: keys, what is done, and what the rest may take.
 
-    Raises StoreError for what can't fit on this machine.
+    Raises TooLarge for what can't fit on this machine.
     """
     from shutil import disk_usage
 
@@ -123,10 +123,10 @@ def show_plan(overrides: Sequence[str], as_json: bool) -> int:
 
     found = plan(overrides)
     place = home()
-    expected = forecast(found.stages(), store_of(place))
+    expected = forecast(found.stages(), store_of(place), found.launch, found.folders())
     existing = next(path for path in (place, *place.parents) if path.exists())
     if lacking := shortage(expected, disk_usage(existing).free, psutil.virtual_memory().total):
-        raise StoreError(lacking)
+        raise TooLarge(lacking)
     if as_json:
         print_json(plan_dict(found, expected))
     else:
@@ -161,9 +161,10 @@ def print_plan(told: dict[str, Any]) -> None:
             "row": " ".join(rows_of[stage["key"]]),
             "state": "done" if stage["done"] else "missing",
             "seconds": _seconds(stage),
-            "memory": gigabytes(stage["memory_bytes"]),
+            "memory": _memory(stage),
             "disk": gigabytes(stage["disk_bytes"]),
         }
+            "by": _basis(stage["basis"]),
         for stage in told["stages"]
     ]
     print_rows(rows, list(rows[0]), title=told["id"])
@@ -171,7 +172,7 @@ def print_plan(told: dict[str, Any]) -> None:
         print("Everything is done: `polm-bench run` only reads it.")
         return
     known = "at least " if any(stage["seconds"] is None for stage in told["stages"] if not stage["done"]) else ""
-    time = f"; {known}about {told['seconds']:,.0f} s, as like stages took here" if told["seconds"] is not None else ""
+    time = f"; {known}about {told['seconds']:,.0f} s" if told["seconds"] is not None else ""
     print(f"{told['missing']} of {len(rows)} stages to run{time}.")
 
 
@@ -185,6 +186,20 @@ def gigabytes(count: float | None) -> str:
 def _seconds(stage: dict[str, Any]) -> str:
     if stage["seconds"] is None:
         return "?"
+def _memory(stage: dict[str, Any]) -> str:
+    more = ">" if stage["basis"].get("memory_bytes") == "at least" else ""
+    return more + gigabytes(stage["memory_bytes"])
+
+
+def _basis(told: Mapping[str, str]) -> str:
+    """What the figures of a stage stand on: `like stages`, or each where they differ."""
+    shown = {name: told[name] for name in ("seconds", "memory_bytes", "disk_bytes") if name in told}
+    bases = {name: "counted" if basis == "at least" else basis for name, basis in shown.items()}
+    if len(set(bases.values())) < 2:
+        return next(iter(bases.values()), "")
+    return ", ".join(f"{name.removesuffix('_bytes')} {basis}" for name, basis in bases.items())
+
+
     return f"{stage['seconds']:,.1f}" if stage["done"] else f"~{stage['seconds']:,.1f}"
 
 

@@ -1,12 +1,21 @@
-"""`power`: what it takes to see a difference."""
+"""`power`: what it takes to see a difference. `table forecast`: what stages took beside what was expected of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polm_bench.cli.printing import console
 from polm_bench.errors import PolmError
 from polm_bench.paths import home
+
+if TYPE_CHECKING:
+    from polm_bench.report.records import Record
+    from polm_bench.report.spec import TableSpec
+    from polm_bench.report.table import Made
+    from polm_bench.run.hindsight import Past
 
 
 def power(effect: float, wanted: float, style: str | None, records: Path | None) -> int:
@@ -34,3 +43,44 @@ def power(effect: float, wanted: float, style: str | None, records: Path | None)
     else:
         page.print_page(made, console())
     return 0
+
+
+def forecast_table(spec: TableSpec, folder: Path) -> Made:
+    """What would have been expected of every stage in a folder of records, and what it took."""
+    from polm_bench.report.forecast import Looked, forecast_page
+    from polm_bench.report.records import load
+    from polm_bench.report.table import Made
+    from polm_bench.run.hindsight import hindsight
+
+    records = load(folder)
+    cells = list(_pasts(records))
+    looks = [
+        Looked(
+            cell=look.cell,
+            key=look.key,
+            kind=look.kind,
+            seconds=look.ledger["wall_seconds"],
+            expected_seconds=look.expected.seconds,
+            seconds_basis=look.expected.basis.get("seconds"),
+            memory=look.ledger.get("peak_device_bytes") or look.ledger["peak_host_bytes"],
+            expected_memory=None if basis == "at least" else look.expected.memory_bytes,
+            memory_basis=basis,
+        )
+        for look in hindsight(cells)
+        for basis in [look.expected.basis.get("memory_bytes")]
+    ]
+    page = forecast_page(spec, looks, len(records) - len(cells))
+    return Made(spec, replace(page, records=tuple(records)), tuple(records))
+
+
+def _pasts(records: Sequence[Record]) -> Iterator[Past]:
+    """Records with the stages of their plans; one whose configuration this version does not read is left out."""
+    from polm_bench.config import again
+    from polm_bench.run.hindsight import past
+
+    for record in records:
+        try:
+            plan = again(record.cell)
+        except PolmError:
+            continue
+        yield past(record.data, plan.stages(), plan.folders(), plan.launch)

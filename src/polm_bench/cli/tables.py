@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from polm_bench.cli.planning import forecast_table
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
 from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import PolmError
@@ -13,6 +14,7 @@ from polm_bench.paths import conf_dir, home
 if TYPE_CHECKING:
     from polm_bench.report.page import Page
     from polm_bench.report.spec import TableSpec
+    from polm_bench.report.table import Made
 
 RESULTS = Path("results")
 NOTHING = Swept([], [])
@@ -26,11 +28,18 @@ def table(name: str, run: bool, save: bool, style: str | None, records: Path | N
     check_source(run, records)
     with only_ours_on_stdout(style is not None) as out:
         swept = run_table(spec, jobs) if run else NOTHING
-        found = tables.read(spec, folder_of(spec, run, records), conf_dir())
+        found = made(spec, folder_of(spec, run, records))
         if save:
             tables.save(spec, found.page, found.records, RESULTS)
         show(found.page, style, out)
     return status_of(swept)
+
+
+def made(spec: TableSpec, folder: Path) -> Made:
+    """The table of a folder's records."""
+    from polm_bench.report import table as tables
+
+    return forecast_table(spec, folder) if spec.view == "forecast" else tables.read(spec, folder, conf_dir())
 
 
 def check_source(run: bool, records: Path | None) -> None:
@@ -57,14 +66,14 @@ def run_table(spec: TableSpec, jobs: int) -> Swept:
     return tune_cells(spec.cells(), spec.trials, jobs)
 
 
-def show(made: Page, style: str | None, out: TextIO) -> None:
+def show(what: Page, style: str | None, out: TextIO) -> None:
     """Print a page on the terminal, or in the style that was asked for."""
     from polm_bench.report import page
 
     if style is not None:
-        out.write(page.render(made, style))
+        out.write(page.render(what, style))
     else:
-        page.print_page(made, console())
+        page.print_page(what, console())
 
 
 def status_of(swept: Swept) -> int:

@@ -65,6 +65,13 @@ def fetch_stage(model: Model) -> FetchModel:
     return FetchModel(origin=model.path, revision=hub_commit(model.path, model.revision, "model"), template=template)
 
 
+def present(model: Model) -> Path | None:
+    """Where the files of a model lie on this machine already: in this package or in a folder of the user's."""
+    if model.source == "package":
+        return package_folder(model.path)
+    return local_folder(model.path) if model.source == "folder" else None
+
+
 def package_folder(path: str) -> Path:
     """Folder of the model files that this package carries under assets/."""
     assets = Path(str(resources.files("polm_bench"))) / "assets"

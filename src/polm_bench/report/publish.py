@@ -21,7 +21,8 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
     target.mkdir(parents=True, exist_ok=True)
     owner = spec.records_of or name
     copy_records(records, Path(results) / owner / "records", prune=owner == name)
-    tail = f"\n![Quality against cost]({name}.svg)\n" if page.drawing else ""
+    shown = "Foretold against taken" if spec.view == "forecast" else "Quality against cost"
+    tail = f"\n![{shown}]({name}.svg)\n" if page.drawing else ""
     place = "records/" if owner == name else f"../{owner}/records/"
     tail += f"\nBuilt from `{place}` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
     _write(target / f"{name}.md", render(page, "md") + tail)

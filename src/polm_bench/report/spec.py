@@ -67,13 +67,18 @@ class TableSpec:
     trials: int = Field(default=1, ge=1)  # of tuning, for each method that declares a search; 1 is untuned
     scores: tuple[str, ...] = ()  # columns as "task/metric"; none given are the suite's headline scores
     against: str = "flops"  # the cost that quality is weighed against in the plot and on the Pareto front
-    view: Literal["scores", "effects", "frontier"] = "scores"
-    """effects: what each recipe claims, and whether it was seen; frontier: reward against divergence from the start, at several settings of each."""
+    view: Literal["scores", "effects", "frontier", "forecast"] = "scores"
+    """effects: what each recipe claims, and whether it was seen; frontier: reward against divergence from the start, at several settings of each;
+    forecast: what was expected of the stages of all records, and what they took."""
     paradigms: tuple[str, ...] = ()  # patterns in `recipes` find only methods of these
     families: tuple[str, ...] = ()  # ... and of these families (patterns)
     grouped: bool = False  # rows under the names of their paradigms
     costs: tuple[str, ...] = ()  # costs to show; none given are all that some row has
     overall: bool = False  # one more sheet: the methods over all tasks
+    along: bool = False  # one more sheet: what moved along training, from the records' curves
+    wins: str | None = (
+        None  # a column whose items tell how often a method beats the model that it starts from; on the same sheet
+    )
     records_of: str | None = None  # another table, whose published records this one reads
     printed: Printed | None = None  # a table of the survey that the measured columns stand beside
     points: Mapping[str, Mapping[str, tuple[float, ...]]] = Field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.errors import BadOverride, MissingExtra
+from polm_bench.errors import BadOverride, MissingExtra, TooLarge
 from polm_bench.run import provenance, record, upkeep
 from polm_bench.run.store import Store, writable
 
@@ -67,6 +68,7 @@ def run_cell(plan: Plan, home: Path, reporter: Reporter, work: Work | None = Non
     from polm_bench.run.isolate import run_apart
 
     store = store_of(home)
+    _fits(plan, store)
     store.prepare()
     plan.data.prepare()
     started = _now()
@@ -111,6 +113,20 @@ def _installed(plan: Plan) -> None:
 
 def quiet() -> None:
     """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
+def _fits(plan: Plan, store: Store) -> None:
+    """Raises TooLarge for a stage that needs more memory than this machine has, even with the smallest micro-batch.
+
+    A disk may be given room meanwhile, and one that is full loses nothing, so that is left to the store.
+    """
+    import psutil
+
+    from polm_bench.run.forecast import least, shortage
+
+    expected = least(plan.stages(), store, plan.launch, plan.folders())
+    if lacking := shortage(expected, math.inf, psutil.virtual_memory().total):
+        raise TooLarge(lacking)
+
+
     usual = {
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
