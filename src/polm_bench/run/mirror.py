@@ -16,6 +16,8 @@ from polm_bench.run.redact import is_secret, redact_record, redact_text
 GROUPS = ("model", "recipe", "data", "budget", "suite")
 LONGEST_PARAM = 2000  # characters; a database column takes 8,000, a remote server may take less
 LONGEST_TAG = 2000
+SHORTEST = 250  # what every server takes: the limit of MLflow 1
+KIND = "mean over seeds"
 POINTS_PER_CURVE = 1000
 
 
@@ -69,7 +71,7 @@ def group_of(record: dict[str, Any]) -> RunContent:
     name = "-".join(cell[group] for group in ("recipe", "model", "data", "budget", "suite"))
     values = params_of(cell)
     shown = " ".join(f"{item}={values[item]}" for item in changed if item in values)
-    tags = tags_of({**safe, "reason": None}) | {"polm.group": _group_key(record), "polm.kind": "mean over seeds"}
+    tags = tags_of({**safe, "reason": None}) | {"polm.group": _group_key(record), "polm.kind": KIND}
     text = f"Mean over seeds of {_title(safe)} on `{cell['model']}`, data `{cell['data']}`; one nested run per seed."
     return RunContent(
         name=f"{name} {shown}".strip()[:200],
@@ -83,6 +85,16 @@ def group_of(record: dict[str, Any]) -> RunContent:
         start_ms=_ms(record["provenance"]["started"]),
         end_ms=_ms(record["provenance"]["finished"]),
     )
+
+
+def cut(content: RunContent, longest: int | None) -> RunContent:
+    """The same with params and tags of at most `longest` characters; its record has them whole."""
+    if longest is None:
+        return content
+    params, tags = (
+        {name: _short(text, longest) for name, text in told.items()} for told in (content.params, content.tags)
+    )
+    return content._replace(params=params, tags=tags)
 
 
 def params_of(cell: dict[str, Any]) -> dict[str, str]:
@@ -176,10 +188,23 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def mean_over_seeds(children: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of each score and cost over the seeds that have it; standard errors and training curves have no mean here."""
+    """Mean of each score and cost over the seeds that have it; standard errors and training curves have no mean here.
+
+    A score has beside it how many seeds those are (`/seeds`) and, of two or more, its mean's 95 % interval by Student's t (`/low`, `/high`).
+    """
+    from polm_bench.stats import seed_difference  # numpy is half of what a cached run would import
+
     names = {name for metrics in children for name in metrics if not name.startswith(("train/", "seeds/"))}
-    kept = sorted(name for name in names if not name.endswith("/stderr"))
-    return {name: _mean([metrics[name] for metrics in children if name in metrics]) for name in kept}
+    found: dict[str, float] = {}
+    for name in sorted(name for name in names if not name.endswith("/stderr")):
+        values = [metrics[name] for metrics in children if name in metrics]
+        found[name] = _mean(values)
+        if name.startswith("cost/") or name.endswith("/n"):
+            continue
+        found[f"{name}/seeds"] = float(len(values))
+        if (spread := seed_difference(values)) is not None:
+            found |= {f"{name}/low": spread.low, f"{name}/high": spread.high}
+    return found
 
 
 def mlflow_name(name: str) -> str:

@@ -7,29 +7,36 @@ MLflow does, a run goes on.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import sqlite3
 import sys
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polm_bench.errors import PolmError
-from polm_bench.run.mirror import child_of, group_of, mean_over_seeds
+from polm_bench.run.mlflow_runs import REFUSAL, drop_doubles, write_record
 from polm_bench.run.redact import scrub
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-    from polm_bench.run.mirror import RunContent
 
 EXPERIMENT = "polm-bench"
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # else the UI guesses, and may open on the traces of a chat agent
     "mlflow.note.content": "Records of polm-bench. A parent run is a configuration (its metrics are means over seeds); nested in it, a run per seed.",
 }
-BATCH_METRICS = 1000  # MLflow's limits for one log_batch
-BATCH_PARAMS = 100
+LOCK_SECONDS = 60  # to wait for another process that mirrors into the same database
+BUSY_SECONDS = 10  # to wait for a database that somebody else has locked; MLflow would wait 20 for every statement
+HURRIED = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}  # a run doesn't wait for a server
+PATIENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "120",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}  # what is late is caught up with
 
 
 def track(record_path: Path, home: Path) -> None:
@@ -54,19 +61,32 @@ def warn(what: str, error: Exception) -> None:
 def replay(home: Path) -> int:
     """Bring MLflow level with the records under `home`; the number of records that were missing or had changed.
 
-    Asks MLflow itself rather than the markers, so it also mends a database that was deleted.
-    Raises PolmError when MLflow can't be reached or refuses a record.
+    Asks MLflow itself rather than the markers, so it also mends a database that was deleted, and what a slow server did after it was given up.
+    Raises PolmError when MLflow can't be reached, and, with the others mirrored, when it refuses a record.
     """
-    count = 0
     paths = sorted((home / "records").glob("*.json"))
     if not paths:
         return 0
+    from filelock import FileLock
+
+    count = 0
+    refused: list[str] = []
     try:
-        client = _client(home)
+        client = _client(home, PATIENT)
         for path in paths:
-            count += _mirror(client, path, home)
+            try:
+                count += _mirror(client, path, home)
+            except Exception as error:
+                if getattr(error, "error_code", None) != REFUSAL:
+                    raise
+                refused.append(f"{path.stem}: {error}")
+        experiment = _experiment(client, home)
+        with FileLock(home / "mlflow-runs.lock", LOCK_SECONDS):
+            drop_doubles(client, experiment)
     except Exception as error:
         raise PolmError(f"MLflow at {tracking_uri(home)} did not take the records: {error}") from error
+    if refused:
+        raise PolmError(f"MLflow at {tracking_uri(home)} refused {len(refused)} of {len(paths)} records. {refused[0]}")
     return count
 
 
@@ -92,32 +112,37 @@ def initialise(home: Path) -> str:
     return _experiment(_client(home), home)
 
 
-def _client(home: Path) -> MlflowClient:
+def _client(home: Path, waiting: Mapping[str, str] = HURRIED) -> MlflowClient:
     # One telemetry look-up per process and minutes of retries are MLflow's defaults; an explicit setting wins.
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    }.items():
+    for name, value in {"MLFLOW_DISABLE_TELEMETRY": "true", **waiting}.items():
         os.environ.setdefault(name, value)
     import logging
 
     from filelock import FileLock
     from mlflow import MlflowClient
 
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what we warn of in a line
     home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "mlflow.lock"):
+    if tracking_uri(home) == _sqlite(home):
+        _must_be_free(home / "mlflow.db")
+    with FileLock(home / "mlflow.lock", LOCK_SECONDS):
         client = MlflowClient(tracking_uri=tracking_uri(home))
         client.search_experiments(max_results=1)
     return client
 
 
+def _must_be_free(database: Path) -> None:
+    """Raises sqlite3.OperationalError where the database stays locked."""
+    with closing(sqlite3.connect(database, BUSY_SECONDS, isolation_level=None)) as opened:
+        opened.execute("BEGIN IMMEDIATE")
+        opened.execute("ROLLBACK")
+
+
 def _experiment(client: MlflowClient, home: Path) -> str:
     from filelock import FileLock
 
-    with FileLock(home / "mlflow.lock"):
+    with FileLock(home / "mlflow.lock", LOCK_SECONDS):
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             if found.lifecycle_stage == "deleted":
@@ -135,87 +160,13 @@ def _mirror(client: MlflowClient, record_path: Path, home: Path) -> bool:
     """Write one record's runs unless they are there; whether anything was written."""
     from filelock import FileLock
 
-    record = json.loads(record_path.read_text(encoding="utf-8"))
-    digest = _digest(record_path)
     experiment = _experiment(client, home)
-    with FileLock(home / "mlflow-runs.lock"):
-        known = _find(client, experiment, "polm.record", record["id"])
-        whole = [run for run in known if run.data.tags.get("polm.digest") == digest]
-        for run in known:
-            if run not in whole[:1]:  # an older content of the record, or what a killed process left
-                client.delete_run(run.info.run_id)
-        if not whole:
-            parent = _parent(client, experiment, record)
-            _write_child(client, experiment, parent, record_path, record, digest)
-            _update_parent(client, experiment, parent)
+    with FileLock(home / "mlflow-runs.lock", LOCK_SECONDS):
+        written = write_record(client, experiment, record_path, _digest(record_path))
     marker = _marker(record_path, home)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(_mark(record_path, tracking_uri(home)))
-    return not whole
-
-
-def _parent(client: MlflowClient, experiment: str, record: dict[str, Any]) -> str:
-    content = group_of(record)
-    found = _find(client, experiment, "polm.group", content.tags["polm.group"])
-    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    if parents:
-        return str(parents[0].info.run_id)
-    run = client.create_run(experiment, start_time=content.start_ms, tags=content.tags, run_name=content.name)
-    _log(client, run.info.run_id, content)
-    client.log_text(run.info.run_id, content.description, "description.md")
-    return str(run.info.run_id)
-
-
-def _write_child(
-    client: MlflowClient, experiment: str, parent: str, path: Path, record: dict[str, Any], digest: str
-) -> None:
-    content = child_of(record)
-    tags = {**content.tags, "mlflow.parentRunId": parent}
-    run_id = client.create_run(experiment, start_time=content.start_ms, tags=tags, run_name=content.name).info.run_id
-    _log(client, run_id, content)
-    client.log_text(run_id, content.record, "record.json")
-    client.log_text(run_id, content.config, "config.yaml")
-    client.log_text(run_id, content.description, "description.md")
-    items = record.get("items", {}).get("self")
-    if items and (path.parent / items).is_file():
-        client.log_artifact(run_id, str(path.parent / items), "items")
-    client.set_tag(run_id, "polm.digest", digest)  # last: a run without it is not whole
-    client.set_terminated(run_id, "FINISHED" if record["status"] == "ok" else "FAILED", content.end_ms)
-
-
-def _update_parent(client: MlflowClient, experiment: str, parent: str) -> None:
-    from mlflow.entities import Metric, RunTag
-
-    children = _find(client, experiment, "mlflow.parentRunId", parent)
-    finished = [run for run in children if run.data.tags.get("status") == "ok"]
-    means = mean_over_seeds([run.data.metrics for run in finished])
-    end = max(run.info.end_time or run.info.start_time for run in children)
-    means |= {"seeds/ok": float(len(finished)), "seeds/all": float(len(children))}
-    status = "ok" if len(finished) == len(children) else f"{len(children) - len(finished)} of {len(children)} failed"
-    # The step is the number of seeds, so that the parent's charts show how a mean settles.
-    metrics = [Metric(name, value, end, len(children)) for name, value in means.items()]
-    tags = [RunTag("status", status), RunTag("seeds", ",".join(sorted(run.data.tags["seed"] for run in children)))]
-    for start in range(0, len(metrics), BATCH_METRICS):
-        client.log_batch(parent, metrics=metrics[start : start + BATCH_METRICS])
-    client.log_batch(parent, tags=tags)
-    client.set_terminated(parent, "FINISHED" if finished else "FAILED", end)
-
-
-def _log(client: MlflowClient, run_id: str, content: RunContent) -> None:
-    """Params, metrics and curves in as few calls as MLflow's limits allow (each call costs 25 ms or more)."""
-    from mlflow.entities import Metric, Param
-
-    params = [Param(name, value) for name, value in content.params.items()]
-    metrics = [Metric(name, value, content.end_ms, 0) for name, value in content.metrics.items()]
-    metrics += [Metric(point.name, point.value, content.end_ms, point.step) for point in content.curves]
-    while params or metrics:
-        room = BATCH_METRICS - len(params[:BATCH_PARAMS])
-        client.log_batch(run_id, params=params[:BATCH_PARAMS], metrics=metrics[:room])
-        params, metrics = params[BATCH_PARAMS:], metrics[room:]
-
-
-def _find(client: MlflowClient, experiment: str, tag: str, value: str) -> list[Run]:
-    return list(client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1000))
+    return written
 
 
 def _sqlite(home: Path) -> str:
