@@ -9,11 +9,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from filelock import FileLock
 
@@ -22,10 +24,13 @@ from polm_bench.errors import StoreError, Unreachable
 log = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 LARGE = 16 * 2**20  # bytes; the hash of a file this large is remembered
 SECONDS = 20  # to wait for an answer before the cache is asked instead
+WAITS = (1.0, 4.0)  # seconds before the hub is asked again; its library has waited before it gives up, too
 
 RepoType = Literal["model", "dataset"]
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -104,7 +109,7 @@ def _pip_download(package: str, release: str, sha256: str, kind: str, scratch: P
         "--disable-pip-version-check",
         "--no-input",
         "--retries",
-        "1",
+        "3",
         "--timeout",
         str(SECONDS),
     ]
@@ -132,49 +137,119 @@ def hub_commit(repo: str, revision: str | None, kind: RepoType) -> str:
     """
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
-    from httpx import HTTPError
     from huggingface_hub import HfApi
+
+    def ask() -> str:
+        commit = HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=SECONDS).sha
+        if not commit:
+            raise OSError(f"the hub names no commit of {repo}")
+        return commit
+
+    return _from_hub(
+        ask, lambda: _snapshot(repo, revision or "main", kind, ("README.md",), True).name, repo, revision, kind
+    )
+
+
+def hub_snapshot(repo: str, revision: str, kind: RepoType, patterns: Sequence[str]) -> Path:
+    """Folder with the repository's files that match `patterns`, downloaded or from the hub's cache, each with the hub's checksum.
+
+    A download that breaks off goes on where it was. Raises Unreachable when neither hub nor cache has them all.
+    """
+
+    def from_hub() -> Path:
+        return _snapshot(repo, revision, kind, patterns, offline=False)
+
+    def from_cache() -> Path:
+        return _snapshot(repo, revision, kind, patterns, offline=True)
+
+    return _from_hub(from_hub, from_cache, repo, revision, kind)
+
+
+def _from_hub(ask: Callable[[], T], cached: Callable[[], T], repo: str, revision: str | None, kind: RepoType) -> T:
+    """What the hub answers, or the cache where it does not; where neither does, the hub is asked a few times more."""
+    from httpx import HTTPError
+    from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    try:
-        commit = HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=SECONDS).sha
-        if commit:
-            return commit
-    except HFValidationError as error:
-        raise Unreachable(f"'{repo}' is neither a folder here nor a hub id (owner/name).") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise Unreachable(_absent(repo, revision, kind)) from error
-    except (HTTPError, OSError) as error:
-        log.info("the hub does not answer (%s); looking for %s in the cache", error, repo)
-    return hub_snapshot(repo, revision or "main", kind, patterns=("README.md",), offline=True).name
+    for wait in (*WAITS, None):
+        try:
+            return ask()
+        except HFValidationError as error:
+            raise Unreachable(f"'{repo}' is neither a folder here nor a hub id (owner/name).") from error
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            raise Unreachable(_absent(repo, revision, kind)) from error
+        except (HTTPError, OSError) as error:
+            failed = error
+        log.info("the hub does not answer (%s); looking for %s in the cache", failed, repo)
+        with suppress(HTTPError, OSError):
+            return cached()
+        if wait is None or constants.HF_HUB_OFFLINE or not _may_pass(failed):
+            break
+        log.warning("%s is not here yet (%s); asking the hub again in %g s", repo, _line(failed), wait)
+        time.sleep(wait)
+    raise Unreachable(
+        f"{kind} {repo} at revision {revision or 'main'} is needed, and neither the hub nor the cache has it: {_line(failed)} "
+        "Connect once (unset HF_HUB_OFFLINE), or give a local folder with the same files."
+    ) from failed
 
 
-def hub_snapshot(repo: str, revision: str, kind: RepoType, patterns: Sequence[str], offline: bool = False) -> Path:
-    """Folder with the repository's files that match `patterns`, from the hub's cache or downloaded into it."""
-    from httpx import HTTPError
+def _may_pass(error: Exception) -> bool:
+    """Whether asking again may help: no answer, half an answer, or a server that says that it is too busy."""
+    answer = getattr(error, "response", None)
+    return answer is None or answer.status_code in (408, 429) or answer.status_code >= 500
+
+
+def _snapshot(repo: str, revision: str, kind: RepoType, patterns: Sequence[str], offline: bool) -> Path:
+    """The files, downloaded where they are not in the hub's cache. Raises WrongChecksum, with that file gone."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    wanted = list(patterns)
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 repo,
                 revision=revision,
                 repo_type=kind,
-                allow_patterns=list(patterns),
+                allow_patterns=wanted,
                 local_files_only=offline,
                 etag_timeout=SECONDS,
             )
         )
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise Unreachable(_absent(repo, revision, kind)) from error
-    except (HTTPError, OSError) as error:
-        if not offline:  # a commit cached by an older huggingface_hub is found only when asked for so
-            return hub_snapshot(repo, revision, kind, patterns, offline=True)
-        raise Unreachable(
-            f"{kind} {repo} at revision {revision} is needed, and neither the hub nor the cache has it. Connect once (unset HF_HUB_OFFLINE), "
-            f"or give a local folder with the same files."
-        ) from error
+    except (RuntimeError, AttributeError) as error:  # its threads share a client, which one that can't connect closes
+        raise ConnectionError(f"the connection broke ({_line(error)}).") from error
+    for path in _files(folder, wanted):
+        blob = path.resolve()
+        if path.is_symlink() and not _is_what_its_name_says(blob):
+            path.unlink()
+            blob.unlink()
+            raise WrongChecksum(f"{path.relative_to(folder)} came with a checksum that is not the hub's.")
+    return folder
+
+
+def _files(folder: Path, patterns: list[str]) -> Iterator[Path]:
+    from huggingface_hub.utils import filter_repo_objects
+
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return (folder / name for name in filter_repo_objects(names, allow_patterns=patterns))
+
+
+def _is_what_its_name_says(blob: Path) -> bool:
+    """Whether a file of the hub's cache has the hash that it is named by: SHA-256 of a large one, git's own of others."""
+    if SHA256.fullmatch(blob.name):
+        return remembered_sha256(blob) == blob.name
+    if COMMIT.fullmatch(blob.name):
+        content = blob.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == blob.name
+    return True
+
+
+class WrongChecksum(OSError):
+    """A file of the hub that is not what the hub says it is."""
+
+
+def _line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _absent(repo: str, revision: str | None, kind: RepoType) -> str:
