@@ -26,6 +26,7 @@ class Budget:
     max_length: int = Field(gt=0)  # tokens; prompt and completion together
     sft_share: float = Field(default=0.5, ge=0, lt=1)  # part spent on the SFT that a recipe starts from
     trials: int = Field(default=1, ge=1)  # tuning trials; 1 is untuned
+    rows: int | None = Field(default=None, gt=0)  # of each data role, at most so many, evenly spaced; null: all of them
 
     def part(self, share: float) -> Spend:
         """`share` (0 to 1] of the amount, as the identity of one training stage."""

@@ -57,3 +57,21 @@ class SampledRows(Rows):
     def _draw(self, rows: list[Row]) -> list[Row]:
         chosen = np.random.default_rng(self.seed).permutation(len(rows))[: max(1, int(self.share * len(rows)))]
         return [rows[number] for number in sorted(chosen)]
+
+
+@dataclass(frozen=True, config=FORBID)
+class ThinnedRows(Rows):
+    """At most `count` rows of another source, evenly spaced and in their order."""
+
+    whole: Rows
+    count: PositiveInt
+
+    def load(self, split: Split) -> list[Row]:
+        return self._thin(self.whole.load(split))
+
+    def read(self, job: Any, split: Split) -> list[Row]:
+        return self._thin(self.whole.read(job, split))
+
+    def _thin(self, rows: list[Row]) -> list[Row]:
+        kept = min(self.count, len(rows))
+        return [rows[len(rows) * number // kept] for number in range(kept)]

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from polm_bench.budget import Budget
+from polm_bench.data.part import ThinnedRows
 from polm_bench.data.source import DataSource, Rows
 from polm_bench.decoding.base import Decoder
 from polm_bench.errors import MissingRole
@@ -62,10 +63,11 @@ class Context:
     adapter_lr_scale: float = 1.0
 
     def rows(self, role: str) -> Rows:
-        """Rows of a role. Raises MissingRole when the data does not have it."""
+        """Rows of a role, as many as the budget lets a method see. Raises MissingRole when the data does not have it."""
         if role not in self.data.roles():
             raise MissingRole(self.recipe, role, self.data.name, self.data.roles())
-        return self.data.role(role)
+        rows = self.data.role(role)
+        return rows if self.budget.rows is None else ThinnedRows(role, rows, self.budget.rows)
 
     def scaled(self, optim: Optim, scale: Scale = "model") -> Optim:
         """The recipe's optimiser at this model's learning rate: of all weights, of an adapter's, or as the recipe gives it."""
