@@ -13,11 +13,25 @@ from polm_bench.config import Plan, cells, plan
 from polm_bench.data.source import DataSource
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered
+from polm_bench.paths import conf_dir
 from polm_bench.recipes import Context
+from polm_bench.report.facts import recipe_facts
 from polm_bench.settings import options
 from polm_bench.stages import TrainSFT
 
 RECIPES = options("recipe")
+FACTS = recipe_facts(conf_dir())
+HALVES = {
+    "fine_tuning": ("baseline", "fine_tuning", "efficiency"),
+    "alignment": ("alignment", "reasoning", "integration"),
+}
+"""Paradigms whose recipes share most of their stages; a core runs one half."""
+MADE = [
+    pytest.param(half, recipe, marks=pytest.mark.xdist_group(name), id=recipe)
+    for name, half in HALVES.items()
+    for recipe in RECIPES
+    if FACTS[recipe].paradigm in half
+]
 COSTS = {
     "wall_seconds", "device_seconds", "tokens_trained", "tokens_generated", "flops", "peak_host_bytes", "peak_device_bytes", "trainable_params",
     "served_bytes", "decode_tokens_per_second", "serve_peak_bytes", "tokens_per_answer", "load_seconds", "cache_bytes",
@@ -81,6 +95,10 @@ def test_every_start_of_a_share_of_the_budget_is_one_training():
     assert all(len(keys) == 1 for keys in starts.values())
 
 
+def test_every_recipe_runs_in_one_of_the_halves():
+    assert sorted(made.values[1] for made in MADE) == sorted(RECIPES)
+
+
 def test_no_two_recipes_are_the_same_computation_unless_one_is_the_row_that_the_other_is_read_against():
     made: dict[tuple, list[str]] = {}
     for recipe in RECIPES:
@@ -113,20 +131,21 @@ def test_a_role_that_the_data_lacks_is_named_while_planning(recipe):
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """Every recipe at budget=smoke in one process and one store; recipe -> its plan and its record."""
+def records(request, tmp_path_factory):
+    """Every recipe of some paradigms at budget=smoke in one process and one store; recipe -> its plan and its record."""
     from polm_bench.run.cell import run_cell
     from polm_bench.run.progress import PlainReporter
 
     home = tmp_path_factory.mktemp("home")
     made = {}
-    for planned in cells(["-m", f"+recipe={','.join(RECIPES)}", "budget=smoke", "suite=smoke"]):
+    recipes = [name for name in RECIPES if FACTS[name].paradigm in request.param]
+    for planned in cells(["-m", f"+recipe={','.join(recipes)}", "budget=smoke", "suite=smoke"]):
         made[planned.names["recipe"]] = planned, json.loads(run_cell(planned, home, PlainReporter()).read_text())
     return home, made
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("records", "recipe"), MADE, indirect=["records"])
 def test_it_runs_and_leaves_a_whole_record(records, recipe):
     import pyarrow.parquet as pq
 
@@ -151,7 +170,7 @@ def test_it_runs_and_leaves_a_whole_record(records, recipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("records", "recipe"), MADE, indirect=["records"])
 def test_what_it_changes_is_not_what_it_was_and_is_paid_for(records, recipe):
     from polm_bench.models.load import load_model
     from polm_bench.run.cell import store_of
@@ -184,6 +203,8 @@ def _logits(model):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("alignment")
+@pytest.mark.parametrize("records", [HALVES["alignment"]], indirect=True)
 def test_methods_share_their_sft_and_the_base_is_judged_once(records):
     _, made = records
     starts = {recipe: record["rows"].get("start") for recipe, record in made.items()}
