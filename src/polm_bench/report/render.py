@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.report import page, words
+from polm_bench.report import curves, page, words
 from polm_bench.report.page import Page, Part
 from polm_bench.report.parts import Block, Row, Table
 from polm_bench.report.sheets import legend, place, sheets
@@ -23,7 +23,7 @@ def page_of(table: Table) -> Page:
         title=table.spec.title,
         parts=tuple(Part(place(table, block), tuple(sheets(table, block))) for block in table.blocks),
         legend=tuple(legend(table)),
-        rows=[_flat_row(block, row) for block in table.blocks for row in block.rows],
+        rows=_flat_rows(table),
         content=_content(table),
         drawing=lambda: svg(table),
         charts=lambda: charts_of(table),
@@ -39,6 +39,15 @@ def render(table: Table, format: str) -> str:  # noqa: A002 - the command's word
 def print_table(table: Table, console: Console) -> None:
     """Print the table on a terminal."""
     page.print_page(page_of(table), console)
+
+
+def _flat_rows(table: Table) -> list[dict[str, Any]]:
+    rows = []
+    for block in table.blocks:
+        names = curves.shown(block.rows) if table.spec.along else []
+        for row in block.rows:
+            rows.append(_flat_row(block, row) | curves.figures(row, block, names, table.spec.wins))
+    return rows
 
 
 def _flat_row(block: Block, row: Row) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from polm_bench.report import words
+from polm_bench.report import curves, words
 from polm_bench.report.page import Sheet
 from polm_bench.report.parts import Block, Row, Table
 from polm_bench.report.sharing import sharing
@@ -37,6 +37,7 @@ def sheets(table: Table, block: Block) -> list[Sheet]:
         _sheet("Difference from the base", ["method", *columns], table, block, gaps),
         _sheet("Ranks", ["method", *columns], table, block, ranks),
         *_overall_sheet(table, block),
+        *_along_sheet(table, block),
         _cost_sheet(table, block),
         *_tuning_sheet(table, block),
     ]
@@ -63,6 +64,8 @@ def legend(table: Table) -> list[str]:
             "Best of k trials: the validation score, higher is better, to expect of the best of k trials drawn from those that were run, with its "
             "standard deviation (Dodge et al. 2019, Eq. 8). The suite judged the chosen one only."
         )
+    if table.spec.along or table.spec.wins:
+        lines.append(curves.LEGEND)
     lines.append(
         "Cost: making the model, whatever it shares with other cells included; its evaluation not. Means over seeds."
     )
@@ -123,6 +126,18 @@ def _overall_sheet(table: Table, block: Block) -> list[Sheet]:
 
     head = ["method", f"interquartile mean of {len(block.proportions)} proportions", "chance to beat the base"]
     return [_sheet(f"All {len(block.columns)} tasks", head, table, block, texts)]
+
+
+def _along_sheet(table: Table, block: Block) -> list[Sheet]:
+    if not (table.spec.along or table.spec.wins):
+        return []
+    names = curves.shown(block.rows) if table.spec.along else []
+
+    def texts(row: Row) -> list[str] | None:
+        found = curves.line(row, block, names, table.spec.wins)
+        return None if found is None else [row.title, *found]
+
+    return [_sheet("Along training", ["method", *curves.head(names, table.spec.wins)], table, block, texts)]
 
 
 def _cost_sheet(table: Table, block: Block) -> Sheet:
