@@ -16,7 +16,8 @@ from polm_bench.cli import main
 from polm_bench.config import plan
 from polm_bench.drill.cell import half_made, journal_of
 from polm_bench.errors import BadOverride, PolmError
-from polm_bench.run.elsewhere import Elsewhere, Errand, Joblib, Ray, Slurm, device_of, visible_devices
+from polm_bench.run.cluster import Ray, Slurm
+from polm_bench.run.elsewhere import Elsewhere, Errand, Joblib, device_of, visible_devices
 
 RECIPES = ("ipo", "simpo", "cdpo", "dpo", "orpo", "kto")
 ROOT = Path(__file__).resolve().parent.parent
