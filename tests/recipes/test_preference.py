@@ -102,3 +102,10 @@ def test_rows_in_their_order_and_parts_that_would_be_empty():
     assert PartRows("preference", Three("preference"), 1, 3, "as_given").load("train") == [{"margin": 2.0}]
     with pytest.raises(BadData, match="3 rows of the role 'preference' can't be cut into 4 parts"):
         PartRows("preference", Three("preference"), 0, 4, "as_given").load("train")
+
+
+def test_sharing_the_prompt_is_asked_of_both_passes():
+    policy = model("+recipe=dpo", "+recipe.shared_prompt=true")
+    assert policy.shared_prompt
+    assert policy.reference.shared_prompt
+    assert policy.key != model("+recipe=dpo").key

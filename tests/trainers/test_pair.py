@@ -73,7 +73,9 @@ class Gradients(TrainerCallback):
         self.seen.append(self.model.get_parameter(name).grad.clone())
 
 
-def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None, reference=None, **args):
+def train(
+    tmp_path, model, rows, batches, objective, accumulation=1, resume=None, reference=None, shared_prompt=False, **args
+):
     """Trains, and gives the trainer and the gradients of its steps."""
     gradients = Gradients(model, [])
     trainer = PairTrainer(
@@ -99,6 +101,7 @@ def train(tmp_path, model, rows, batches, objective, accumulation=1, resume=None
         objective=objective,
         pad_id=PAD,
         reference=reference,
+        shared_prompt=shared_prompt,
         callbacks=[gradients],
     )
     trainer.train(resume_from_checkpoint=resume)

@@ -29,6 +29,9 @@ class Preference(Recipe):
     start: Literal["sft", "base"] = "sft"
     reference: Handling = "fixed"  # of an objective that reads one
     likelihood: bool = False  # also score how likely held-out chosen completions become
+    shared_prompt: bool = (
+        False  # compute what chosen and rejected begin with once; faster, and the same but for rounding
+    )
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> preference optimisation (the rest), in one round or several.
@@ -72,8 +75,9 @@ class Preference(Recipe):
             seed=ctx.seed,
             live=init if live else None,
             moving=moving if live else None,
+            shared_prompt=self.shared_prompt,
         )
         if live or self.reference == "none" or not self.loss.needs_reference:
             return policy
-        scored = ReferenceLogps(model=init, data=rows, spend=spend, seed=ctx.seed)
+        scored = ReferenceLogps(model=init, data=rows, spend=spend, seed=ctx.seed, shared_prompt=self.shared_prompt)
         return dataclasses.replace(policy, reference=scored)

@@ -17,7 +17,10 @@ from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.reference import Moving
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polm_bench.trainers.fit import Cost
     from polm_bench.trainers.objective import LiveReference
@@ -38,6 +41,7 @@ class ReferenceLogps(Stage):
     data: Rows
     spend: Spend
     seed: int
+    shared_prompt: bool = False  # as in `TrainPairs`
 
     def run(self, job: Any) -> None:
         import torch
@@ -45,7 +49,7 @@ class ReferenceLogps(Stage):
 
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import METHOD, count_flops
-        from polm_bench.trainers.pair import PairCollator, sequence_logps
+        from polm_bench.trainers.pair import PairCollator
 
         folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
@@ -53,24 +57,16 @@ class ReferenceLogps(Stage):
         rows = pair_rows(tokenizer, self.data.read(job, "train"), self.data.role, self.spend.max_length)
         flops = count_flops(model)
         used = _used(rows, self.spend, self.seed)
-        collate = PairCollator(tokenizer.pad_token_id)
+        collate = PairCollator(tokenizer.pad_token_id, self.shared_prompt)
         logps = torch.full((len(rows), 2), float("nan"))
-        used.sort(
-            key=lambda row: -_tokens(rows[row])
-        )  # alike lengths together: little padding, and no memory surprise at the end
         size = max(1, job.launch.micro_batch // 2)  # a row is two sequences
         started = time.monotonic()
-        with torch.inference_mode():
-            for start in range(0, len(used), size):
-                chunk = used[start : start + size]
-                batch = {name: tensor.to(job.device) for name, tensor in collate([rows[row] for row in chunk]).items()}
-                logps[chunk] = sequence_logps(model, batch).logps.reshape(2, -1).T.cpu()
-                job.progress(start + len(chunk), len(used), "rows")
+        logps[used] = score_pairs(model, [rows[row] for row in used], collate, size, job.progress)
         save_file({"logps": logps}, str(job.out / LOGPS))
-        sequences = [len(rows[row][side]) for row in used for side in ("first", "second")]  # type: ignore[literal-required]
+        passes = [length for row in used for length in _passes(rows[row], self.shared_prompt)]
         job.ledger.add(
-            tokens_scored=sum(sequences),
-            flops=sum(map(flops.score, sequences)),
+            tokens_scored=sum(_tokens(rows[row]) for row in used),
+            flops=sum(map(flops.score, passes)),
             device_seconds=time.monotonic() - started,
         )
         job.ledger.note(flops_method=METHOD)
@@ -93,6 +89,7 @@ class TrainPairs(Stage):
     seed: int
     live: Stage | None = None
     moving: Moving | None = None
+    shared_prompt: bool = False  # compute what chosen and rejected begin with once; the same but for rounding
     parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
@@ -118,6 +115,7 @@ class TrainPairs(Stage):
             objective=self.objective,
             pad_id=tokenizer.pad_token_id,
             reference=self._live(job, plan.steps),
+            shared_prompt=self.shared_prompt,
         )
         fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
         scored = [sum(self._scored(row)) for row in rows]
@@ -156,15 +154,40 @@ class TrainPairs(Stage):
 
         per_row = []
         for row in rows:
-            trained = [len(row["first"])] if "label" in row else [len(row["first"]), len(row["second"])]
-            per_row.append(sum(map(flops.train, trained)) + sum(map(flops.score, self._scored(row))))
+            trained = [len(row["first"])] if "label" in row else _passes(row, self.shared_prompt)
+            scored = self._scored(row, self.shared_prompt)
+            per_row.append(sum(map(flops.train, trained)) + sum(map(flops.score, scored)))
         return Cost([_trained(row) for row in rows], per_row)
 
-    def _scored(self, row: PairRow) -> list[int]:
-        """Tokens of each sequence that a step scores without training on it: mismatched completions, a live reference, a look at the whole batch."""
-        both = [len(row["first"]), len(row["second"])]
+    def _scored(self, row: PairRow, shared_prompt: bool = False) -> list[int]:
+        """Tokens of each row that a step scores without training on it: mismatched completions, a live reference, a look at the whole batch."""
+        both = _passes(row, shared_prompt)
         mismatched = both[1:] if self.data.role == "unpaired" else []
         return mismatched + both * (self.live is not None) + both * self.objective.reads_batch
+
+
+def score_pairs(
+    model: PreTrainedModel,
+    rows: Sequence[PairRow],
+    collate: Callable[[Sequence[PairRow]], dict[str, Tensor]],
+    size: int,
+    progress: Callable[[float, float, str], None],
+) -> Tensor:
+    """Log-probs [N, 2] in nats of both completions of N rows, `size` rows at a time."""
+    import torch
+
+    from polm_bench.trainers.logps import sequence_logps
+
+    logps = torch.empty(len(rows), 2)
+    # alike lengths together: little padding, and no memory surprise at the end
+    order = sorted(range(len(rows)), key=lambda row: -_tokens(rows[row]))
+    with torch.inference_mode():
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chunk]).items()}
+            logps[chunk] = sequence_logps(model, batch).logps.reshape(2, -1).T.cpu()
+            progress(start + len(chunk), len(order), "rows")
+    return logps
 
 
 def pair_rows(
@@ -223,6 +246,15 @@ def _used(rows: list[PairRow], spend: Spend, seed: int) -> list[int]:
     if spend.unit not in ("steps", "tokens"):
         return list(range(len(rows)))
     return pair_schedule(rows, [_trained(row) for row in rows], spend, seed, spend.batch).rows()
+
+
+def _passes(row: PairRow, shared_prompt: bool) -> list[int]:
+    """Tokens of each row that goes through the model for a pair; unpaired rows share nothing."""
+    from polm_bench.trainers.sharing import packed_length
+
+    if shared_prompt and "label" not in row:
+        return [packed_length(row)]
+    return [len(row["first"]), len(row["second"])]
 
 
 def _tokens(row: PairRow) -> int:

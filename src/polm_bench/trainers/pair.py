@@ -19,6 +19,7 @@ from polm_bench.trainers.logps import (
     sum_logps,
 )
 from polm_bench.trainers.objective import LiveReference, ObjectiveTrainer
+from polm_bench.trainers.sharing import check_sharing, pack
 
 __all__ = ["Batch", "PairCollator", "PairRow", "PairTrainer", "SequenceLogps", "half", "sequence_logps"]
 
@@ -42,11 +43,12 @@ class PairCollator:
     """Collates B `PairRow`s to R = 2B sequences, all the first ones before all the second ones, padded right to the longest, T tokens.
 
     Gives `input_ids`, `attention_mask` [R, T], `completion_mask` [R, T] (bool, True on the completion's tokens), and where the rows have
-    them `label` [B] (bool), `margin` [B] and `reference` [R] (nats).
+    them `label` [B] (bool), `margin` [B] and `reference` [R] (nats). With `shared_prompt` preference pairs come with the packed rows of
+    `trainers.sharing`.
     """
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
+    def __init__(self, pad_id: int, shared_prompt: bool = False) -> None:
+        self.pad_id, self.shared_prompt = pad_id, shared_prompt
 
     def __call__(self, rows: Sequence[PairRow]) -> Batch:
         """Raises ValueError for a sequence without a prompt or without a completion: it has no log-prob."""
@@ -72,7 +74,7 @@ class PairCollator:
             batch["margin"] = torch.tensor([row["margin"] for row in rows])
         if "reference" in rows[0]:
             batch["reference"] = torch.tensor([row["reference"][i] for i in (0, 1) for row in rows])
-        return batch
+        return batch | pack(rows, self.pad_id) if self.shared_prompt and "label" not in batch else batch
 
 
 class PairTrainer(ObjectiveTrainer):
@@ -96,9 +98,13 @@ class PairTrainer(ObjectiveTrainer):
         objective: PairObjective,
         pad_id: int,
         reference: LiveReference | None = None,
+        shared_prompt: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Raises ValueError when a row lacks what the objective reads: `label`, `margin`, or, without a live one, `reference`."""
+        """Raises ValueError when a row lacks what the objective reads: `label`, `margin`, or, without a live one, `reference`.
+
+        With `shared_prompt` a pair's common beginning is computed once; raises BadModel where the model can't do that.
+        """
         reads = {
             "label": objective.role == "unpaired",
             "reference": objective.needs_reference and reference is None,
@@ -110,13 +116,15 @@ class PairTrainer(ObjectiveTrainer):
                 raise ValueError(
                     f"{type(objective).__name__} reads '{name}', which {len(lacking)} rows lack, first row {lacking[0]}"
                 )
+        if shared_prompt:
+            check_sharing(model, rows, pad_id)
         super().__init__(
             model=model,
             args=args,
             rows=rows,
             batches=batches,
             objective=objective,
-            collator=PairCollator(pad_id),
+            collator=PairCollator(pad_id, shared_prompt),
             reference=reference,
             callbacks=callbacks,
         )
