@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "drill": CORE
     | {"config", "run", "trainers", "models", "decoding"},  # the last three only to fork from a process that has them
     "tune": CORE | PURE | {"config", "probes", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
-    "cli": CORE | {"config", "run", "tune", "report", "drill"},
+    "bench": CORE | PURE | {"probes", "models", "trainers", "stages"},
+    "cli": CORE | {"config", "run", "tune", "report", "drill", "bench"},
     "__main__": {"cli"},
 }
 HEAVY = {

@@ -121,6 +121,10 @@ def _call(arguments: argparse.Namespace) -> int:
             from polm_bench.cli.drill import drill
 
             return drill(arguments.which, arguments.times, arguments.processes, arguments.seed, arguments.json)
+        case "bench":
+            from polm_bench.cli.bench import bench
+
+            return bench(arguments)
         case "track":
             from polm_bench.cli.serve import replay
 

@@ -71,6 +71,10 @@ EXAMPLES = {
   polm-bench drill kill --times 50
   polm-bench drill crowd --processes 8
   polm-bench drill disk""",
+    "bench": """
+  polm-bench bench preference
+  polm-bench bench preference --models nano --lengths reviews --rounds 5 --json
+  polm-bench bench preference --sides ours ours_separate trl trl_precomputed""",
     "track": """
   polm-bench track replay             after a database was lost, or a server was down""",
     "completion": """
@@ -150,6 +154,7 @@ def parser() -> Parser:
     collect.add_argument("--yes", action="store_true", help="do not ask")
     _add_json(collect)
     _add_drill(add("drill", "show on tiny cells that kills, crowds and full disks lose nothing"))
+    _add_bench(add("bench", "measure our trainers beside those of the libraries; wants an idle machine"))
     add("track", "bring MLflow level with the records").add_argument("action", choices=("replay",), metavar="replay")
     completion = add("completion", "print the tab completion of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="shell")
@@ -201,6 +206,28 @@ def _add_drill(made: Parser) -> None:
     made.add_argument("--times", type=_count, default=50, metavar="N", help="kill: how often (50)")
     made.add_argument("--processes", type=_count, default=8, metavar="N", help="crowd: how many (8)")
     made.add_argument("--seed", type=int, default=0, help="kill: of the moments (0)")
+    _add_json(made)
+
+
+def _add_bench(made: Parser) -> None:
+    made.add_argument("which", choices=("preference",), metavar="which", help="preference: DPO, ours and trl's")
+    made.add_argument(
+        "--models", nargs="+", default=["nano", "smollm2_135m"], metavar="MODEL", help="nano, smollm2_135m (both), tiny"
+    )
+    made.add_argument(
+        "--lengths", nargs="+", default=["reviews", "long"], metavar="KIND", help="short, reviews, long (the last two)"
+    )
+    made.add_argument(
+        "--sides",
+        nargs="+",
+        default=["ours", "trl"],
+        metavar="SIDE",
+        help="ours, ours_separate, trl, trl_precomputed (ours trl)",
+    )
+    made.add_argument("--batch", type=_count, default=8, metavar="N", help="pairs (8)")
+    made.add_argument("--steps", type=_count, default=8, metavar="N", help="that are timed (8)")
+    made.add_argument("--rounds", type=_count, default=3, metavar="N", help="of all sides in turn (3)")
+    made.add_argument("--threads", type=_count, default=2, metavar="N", help="of each run (2)")
     _add_json(made)
 
 

@@ -1,0 +1,1 @@
+"""How fast the trainers are beside those of the libraries."""
