@@ -119,7 +119,14 @@ def test_a_frontier_run_never_stands_in_a_table_of_plain_cells(spec, folder):
 def test_the_plot_has_its_panels_and_is_the_same_each_time(spec, folder):
     page, _ = frontier(spec, load(folder), {})
     drawing = page.drawing()
-    for title in ("Reward against divergence", "Reward against length", "proxy reward", "gold reward", "Likelihood"):
+    for title in (
+        "Reward against divergence",
+        "Reward against length",
+        "Reward against repetition",
+        "proxy reward",
+        "gold reward",
+        "Likelihood",
+    ):
         assert title in drawing
     assert drawing == page.drawing()
 

@@ -24,7 +24,7 @@ def svg(points: Sequence[Point]) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    panels: list[Callable[[Axes, Sequence[Point]], None]] = [_frontier, _length]
+    panels: list[Callable[[Axes, Sequence[Point]], None]] = [_frontier, _length, _repetition]
     panels += [_proxy, _gold] if any(True for _ in _policies(points)) else []
     panels += [_likelihoods] if any(True for _ in _pairs(points)) else []
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
@@ -68,6 +68,15 @@ def _length(axes: Axes, points: Sequence[Point]) -> None:
     _lines(axes, points, "drift/tokens", REWARD)
     axes.set_title("Reward against length", fontsize=9)
     axes.set_xlabel("tokens per answer")
+    axes.set_ylabel("gold reward")
+
+
+def _repetition(axes: Axes, points: Sequence[Point]) -> None:
+    from polm_bench.report.frontier import REWARD
+
+    _lines(axes, points, "drift/repetition", REWARD)
+    axes.set_title("Reward against repetition", fontsize=9)
+    axes.set_xlabel("share of word pairs that an answer has had before")
     axes.set_ylabel("gold reward")
 
 
