@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from polm_bench.decoding.plain import PlainLM
 from polm_bench.decoding.sample import pad_left, sample
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.decoding.score import Pair, score
-from polm_bench.decoding.steps import Choose, write
+from polm_bench.decoding.steps import Choose, Written, write
 from polm_bench.errors import BadOverride
 from polm_bench.models.chat import encode_completions, encode_prompts
 
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polm_bench.models.chat import Message
+
+
+class Told(NamedTuple):
+    """Answers to a batch, as other processes can take them over."""
+
+    texts: list[str]  # with what follows a stop text
+    lengths: list[int]  # tokens
+    ended: list[bool]
 
 
 class AskingLM(PlainLM):
@@ -96,18 +104,23 @@ class AskingLM(PlainLM):
         found = [""] * len(prompts)
         texts = [text for text in like.until if text != self.end_text]
         size = int(self.batch_size)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+        def answers(rows: list[int]) -> Told:
             ids, mask = pad_left([prompts[i] for i in rows], self.tokenizer.pad_token_id, self.model.device)
             if self.ours:
-                written = self._write(ids, mask, like.limit, texts)
-            else:
-                written = self._generate(ids, mask, like.limit, texts, sample=False, how={})
-            self._count([len(prompts[i]) for i in rows], written.lengths.tolist(), written.ended.tolist())
-            decoded = self.tokenizer.batch_decode(written.ids, skip_special_tokens=True)
-            for i, text in zip(rows, decoded, strict=True):
+                return self._told(self._write(ids, mask, like.limit, texts))
+            return self._told(self._generate(ids, mask, like.limit, texts, sample=False, how={}))
+
+        for rows, told in zip(batches, self.turns.over(batches, answers), strict=True):
+            self._count([len(prompts[i]) for i in rows], told.lengths, told.ended)
+            for i, text in zip(rows, told.texts, strict=True):
                 found[i] = cut(text, like.until)
         return found
+
+    def _told(self, written: Written) -> Told:
+        texts = self.tokenizer.batch_decode(written.ids, skip_special_tokens=True)
+        return Told(texts, written.lengths.tolist(), written.ended.tolist())
 
     def draws(
         self, chats: Sequence[list[Message]], like: Question, count: int, temperature: float, top_p: float = 1.0
@@ -123,6 +136,7 @@ class AskingLM(PlainLM):
             count=count,
             batch_size=int(self.batch_size),
             seed=int(np.random.default_rng([self.seed, self.turn]).integers(2**31)),
+            turns=self.turns,
         )
         for prompt, answers in zip(prompts, found, strict=True):
             self._count([len(prompt)] * count, [len(a.ids) for a in answers], [a.ended for a in answers])
@@ -136,17 +150,21 @@ class AskingLM(PlainLM):
         order = sorted(range(len(groups)), key=lambda i: -max(map(len, prompts[i])))
         found = [""] * len(groups)
         size = max(1, int(self.batch_size) // max(map(len, groups)))
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+        def answers(rows: list[int]) -> Told:
             members = [(n, prompt) for n, i in enumerate(rows) for prompt in prompts[i]]
             ids, mask = pad_left([prompt for _, prompt in members], self.tokenizer.pad_token_id, self.model.device)
             choose = blend([n for n, _ in members], [w for i in rows for w in weights[i]], self.model.device)
-            written = write(self.model, ids, mask, like.limit, self.end, self.tokenizer.pad_token_id, choose=choose)
-            self._count([len(p) for _, p in members], written.lengths.tolist(), written.ended.tolist())
-            firsts = [next(j for j, (n, _) in enumerate(members) if n == number) for number in range(len(rows))]
-            decoded = self.tokenizer.batch_decode(written.ids[firsts], skip_special_tokens=True)
-            for i, text in zip(rows, decoded, strict=True):
-                found[i] = cut(text, like.until)
+            return self._told(
+                write(self.model, ids, mask, like.limit, self.end, self.tokenizer.pad_token_id, choose=choose)
+            )
+
+        for rows, told in zip(batches, self.turns.over(batches, answers), strict=True):
+            self._count([len(prompt) for i in rows for prompt in prompts[i]], told.lengths, told.ended)
+            firsts = [sum(len(prompts[i]) for i in rows[:number]) for number in range(len(rows))]
+            for i, first in zip(rows, firsts, strict=True):
+                found[i] = cut(told.texts[first], like.until)
         return found
 
     def logprobs(self, chats: Sequence[list[Message]], answers: Sequence[str], limit: int) -> list[tuple[float, int]]:
@@ -155,7 +173,7 @@ class AskingLM(PlainLM):
         completions = [ids[: self.max_length - 1] for ids in encode_completions(self.tokenizer, answers)]
         pairs = [Pair.of(p, c, self.max_length) for p, c in zip(prompts, completions, strict=True)]
         self.read.extend(len(pair.known) + len(pair.asked) for pair in pairs)
-        found = score(self.model, pairs, int(self.batch_size), self.tokenizer.pad_token_id)
+        found = score(self.model, pairs, int(self.batch_size), self.tokenizer.pad_token_id, turns=self.turns)
         return [(value.logprob, len(pair.asked)) for value, pair in zip(found, pairs, strict=True)]
 
     def _count(self, asked: Sequence[int], answered: Sequence[int], ended: Sequence[bool]) -> None:

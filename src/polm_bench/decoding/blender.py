@@ -77,7 +77,9 @@ class Blending(Way):
         from polm_bench.models.load import load_model, load_tokenizer
 
         model = load_model(folder, device=str(lm.model.device)).to(lm.model.dtype)
-        return Asking(model, load_tokenizer(folder), int(lm.batch_size), lm.seed, lm.progress, Way())
+        found = Asking(model, load_tokenizer(folder), int(lm.batch_size), lm.seed, lm.progress, Way())
+        found.turns = lm.turns
+        return found
 
 
 def best(pairs: Sequence[tuple[int, int]], margins: Sequence[float], count: int) -> int:

@@ -46,6 +46,7 @@ class Correcting(Way):
         found = super().answer(lm, questions)
         if self.second is None:
             self.second = type(lm)(self.model, self.tokenizer, int(lm.batch_size), lm.seed, self.progress, Way())
+            self.second.turns = lm.turns
         asked = [
             request(self.method.question, {"prompt": question.chat}, text.strip())
             for question, text in zip(questions, found, strict=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import Collator, normalize_gen_kwargs
 from lm_eval.models.utils_hf import stop_sequences_criteria  # the criteria HFLM itself uses
 from pydantic.dataclasses import dataclass
 
 from polm_bench.decoding.base import Decoder
 from polm_bench.decoding.score import Pair, score
 from polm_bench.decoding.steps import Written, has_plain_cache, stop_at, write
+from polm_bench.decoding.turns import ALONE
 from polm_bench.graph import FORBID
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class PlainLM(HFLM):
         self.end = tokenizer.eos_token_id
         self.progress = progress
         self.ours = has_plain_cache(model)
+        self.turns = ALONE
         self.read: list[int] = []  # tokens of each scored sequence
         self.asked: list[int] = []  # tokens of each prompt that was answered
         self.answered: list[int] = []  # tokens of each answer, end token included
@@ -49,7 +53,41 @@ class PlainLM(HFLM):
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
         self.questions += len(requests)
         self._tokenize([request.args[0] for request in requests])
+        if self.turns.processes > 1:
+            return self._in_turns(requests)
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def _in_turns(self, requests: Sequence[Any]) -> list[str]:
+        """Answers of all processes, each of which writes whole batches of those that one process would write; counts are of all of them."""
+        mine = self._share(requests)
+        before = len(self.asked), len(self.answered), self.truncated
+        found = super().generate_until([requests[i] for i in mine], disable_tqdm=True) if mine else []
+        asked, answered, truncated = self.asked[before[0] :], self.answered[before[1] :], self.truncated - before[2]
+        parts = self.turns.everyone((mine, found, asked, answered, truncated))
+        self.asked[before[0] :] = [count for part in parts for count in part[2]]
+        self.answered[before[1] :] = [count for part in parts for count in part[3]]
+        self.truncated = before[2] + sum(part[4] for part in parts)
+        answers = {i: answer for part in parts for i, answer in zip(part[0], part[1], strict=True)}
+        return [answers[i] for i in range(len(requests))]
+
+    def _share(self, requests: Sequence[Any]) -> list[int]:
+        """Numbers of the requests in this process's batches. Answers that a task draws are the first process's, as there is one random state."""
+        asked = [(*request.args, i) for i, request in enumerate(requests)]
+        batches = Collator(  # as in HFLM.generate_until
+            asked,
+            sort_fn=lambda one: (-len(self.tok_encode(one[0])), one[0]),
+            group_by="gen_kwargs",
+            group_fn=lambda one: one[1],
+        ).get_batched(n=int(self.batch_size))
+        greedy: list[list[int]] = []
+        drawn: list[int] = []
+        for batch in batches:
+            numbers = [i for _, _, i in batch]
+            if normalize_gen_kwargs(batch[0][1], self.max_gen_toks)["do_sample"]:
+                drawn.extend(numbers)
+            else:
+                greedy.append(numbers)
+        return sorted([i for batch in self.turns.mine(greedy) for i in batch] + drawn * (self.turns.rank == 0))
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
         texts = [context + continuation for context, continuation in (request.args for request in requests)]
@@ -81,9 +119,8 @@ class PlainLM(HFLM):
         if not self.ours:
             return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
         pairs = [Pair.of(context, continuation, self.max_length) for _, context, continuation in requests]
-        return score(
-            self.model, pairs, override_bs or int(self.batch_size), self.tokenizer.pad_token_id, self.new_cache
-        )
+        size = override_bs or int(self.batch_size)
+        return score(self.model, pairs, size, self.tokenizer.pad_token_id, self.new_cache, self.turns)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         temperature = kwargs.pop("temperature", 0.0)

@@ -9,6 +9,7 @@ import torch
 
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.decoding.steps import Choose, Written, has_plain_cache, likeliest, write
+from polm_bench.decoding.turns import ALONE, Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +33,7 @@ def sample(
     batch_size: int = 256,
     seed: int = 0,
     progress: Callable[[float, float, str], None] | None = None,
+    turns: Turns = ALONE,
 ) -> list[list[Answer]]:
     """`count` answers to each prompt (token ids, as `encode_prompts` gives them), in the prompts' order.
 
@@ -44,17 +46,20 @@ def sample(
     random = torch.Generator().manual_seed(seed)
     steps = how.max_new_tokens if how.temperature > 0 else 0
     draws = torch.rand(len(prompts), count, steps, generator=random).to(model.device)
-    found: list[list[Answer]] = [[] for _ in prompts]
     at_once = max(1, batch_size // count)
-    for start in range(0, len(order), at_once):
+
+    def answers(start: int) -> list[Answer]:
         rows = order[start : start + at_once]
         ids, mask = pad_left([prompts[row] for row in rows], tokenizer.pad_token_id, model.device)
         written = generate(model, ids, mask, how, tokenizer.eos_token_id, tokenizer.pad_token_id, draws[rows])
-        answers = _answers(tokenizer, written)
-        for i, row in enumerate(rows):
-            found[row] = answers[i * count : (i + 1) * count]
         if progress:
             progress(count * min(start + at_once, len(order)), count * len(order), "answers")
+        return _answers(tokenizer, written)
+
+    flat = [one for batch in turns.over(range(0, len(order), at_once), answers) for one in batch]
+    found: list[list[Answer]] = [[] for _ in prompts]
+    for i, row in enumerate(order):
+        found[row] = flat[i * count : (i + 1) * count]
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from polm_bench.decoding.steps import READ_AT_ONCE, last_logits, read
+from polm_bench.decoding.turns import ALONE, Turns
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -39,21 +40,21 @@ def score(
     batch_size: int,
     pad_id: int,
     new_cache: Callable[[], Cache | None] = lambda: None,
+    turns: Turns = ALONE,
 ) -> list[Score]:
     """Scores in the pairs' order; `batch_size` continuations at once. Rows of a cache of one's own are not shared."""
     order = sorted(range(len(pairs)), key=lambda i: (-len(pairs[i].asked), -len(pairs[i].known), pairs[i].known))
-    found: list[Score | None] = [None] * len(pairs)
+    own = new_cache() is not None
+    batches: list[list[int]] = []
     start = 0
+    while start < len(order):
+        fits = max(1, READ_AT_ONCE.get(model.device.type, 2**31) // len(pairs[order[start]].asked))
+        batches.append(order[start : start + (batch_size if own else min(batch_size, fits))])
+        start += len(batches[-1])
     with torch.inference_mode():
-        while start < len(order):
-            cache = new_cache()
-            fits = max(1, READ_AT_ONCE.get(model.device.type, 2**31) // len(pairs[order[start]].asked))
-            rows = order[start : start + (batch_size if cache is not None else min(batch_size, fits))]
-            scores = _score([pairs[i] for i in rows], model, pad_id, cache)
-            for i, value in zip(rows, scores, strict=True):
-                found[i] = value
-            start += len(rows)
-    return [value for value in found if value is not None]
+        scores = turns.over(batches, lambda rows: _score([pairs[i] for i in rows], model, pad_id, new_cache()))
+    found = dict(zip(order, (value for batch in scores for value in batch), strict=True))
+    return [found[i] for i in range(len(pairs))]
 
 
 def _score(pairs: Sequence[Pair], model: PreTrainedModel, pad_id: int, cache: Cache | None) -> list[Score]:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from polm_bench.decoding.base import Decoder
-from polm_bench.errors import BadOverride, Unreachable
+from polm_bench.errors import BadOverride, PartDone, Unreachable
 from polm_bench.graph import FORBID, Stage
 from polm_bench.stages.scores import write
 
@@ -84,15 +84,18 @@ class Evaluate(Stage):
     model: Stage
     suite: Suite
     decoder: Decoder | None = None  # None: the model answers as it is
+    parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
         from transformers import set_seed
 
         from polm_bench.decoding.plain import Plain
+        from polm_bench.decoding.turns import Turns
         from polm_bench.models.load import load_model, load_tokenizer, weight_bytes
         from polm_bench.probes.flops import METHOD, count_flops
         from polm_bench.probes.serving import measure
 
+        turns = Turns.of(job)
         folder = job.path(self.model)
         started = time.monotonic()
         tokenizer = load_tokenizer(folder)
@@ -101,8 +104,12 @@ class Evaluate(Stage):
         set_seed(self.suite.seed)
         started = time.monotonic()
         lm = (self.decoder or Plain()).lm(model, tokenizer, self.suite.batch_size, self.suite.seed, job)
+        lm.turns = turns
         found = _evaluate(self.suite, lm)
         seconds = time.monotonic() - started
+        on_devices = sum(turns.everyone(seconds))
+        if turns.rank > 0:
+            raise PartDone
         template = _hash(tokenizer.chat_template) if self.suite.chat else "none"
         write(job.out, list(_scores(self.suite, found, template)), found["samples"])
         flops = count_flops(model)
@@ -112,7 +119,7 @@ class Evaluate(Stage):
             tokens_scored=sum(lm.read) + sum(lm.asked),
             flops=sum(map(flops.score, lm.read))
             + sum(flops.generate(a, b) for a, b in zip(lm.asked, lm.answered, strict=True)),
-            device_seconds=seconds,
+            device_seconds=on_devices,
         )
         answers = (
             {"tokens_per_answer": round(generated / lm.questions, 3), "truncated_answers": lm.truncated}
