@@ -21,17 +21,6 @@ from polm_bench.stages import TrainSFT
 
 RECIPES = options("recipe")
 FACTS = recipe_facts(conf_dir())
-HALVES = {
-    "fine_tuning": ("baseline", "fine_tuning", "efficiency"),
-    "alignment": ("alignment", "reasoning", "integration"),
-}
-"""Paradigms whose recipes share most of their stages; a core runs one half."""
-MADE = [
-    pytest.param(half, recipe, marks=pytest.mark.xdist_group(name), id=recipe)
-    for name, half in HALVES.items()
-    for recipe in RECIPES
-    if FACTS[recipe].paradigm in half
-]
 COSTS = {
     "wall_seconds", "device_seconds", "tokens_trained", "tokens_generated", "flops", "peak_host_bytes", "peak_device_bytes", "trainable_params",
     "served_bytes", "decode_tokens_per_second", "serve_peak_bytes", "tokens_per_answer", "load_seconds", "cache_bytes",
@@ -95,10 +84,6 @@ def test_every_start_of_a_share_of_the_budget_is_one_training():
     assert all(len(keys) == 1 for keys in starts.values())
 
 
-def test_every_recipe_runs_in_one_of_the_halves():
-    assert sorted(made.values[1] for made in MADE) == sorted(RECIPES)
-
-
 def test_no_two_recipes_are_the_same_computation_unless_one_is_the_row_that_the_other_is_read_against():
     made: dict[tuple, list[str]] = {}
     for recipe in RECIPES:
@@ -130,69 +115,109 @@ def test_a_role_that_the_data_lacks_is_named_while_planning(recipe):
         planned.recipe.plan(ctx)
 
 
-@pytest.fixture(scope="module")
+def pytest_generate_tests(metafunc):
+    """The tests of a class below run for each recipe of its paradigms."""
+    if metafunc.cls is not None and "recipe" in metafunc.fixturenames:
+        metafunc.parametrize("recipe", recipes_of(metafunc.cls.paradigms))
+
+
+def recipes_of(paradigms):
+    return [name for name in RECIPES if FACTS[name].paradigm in paradigms]
+
+
+@pytest.fixture(scope="class")
 def records(request, tmp_path_factory):
-    """Every recipe of some paradigms at budget=smoke in one process and one store; recipe -> its plan and its record."""
+    """Every recipe of the class at budget=smoke in one process and one store; recipe -> its plan and its record."""
     from polm_bench.run.cell import run_cell
     from polm_bench.run.progress import PlainReporter
 
     home = tmp_path_factory.mktemp("home")
     made = {}
-    recipes = [name for name in RECIPES if FACTS[name].paradigm in request.param]
-    for planned in cells(["-m", f"+recipe={','.join(recipes)}", "budget=smoke", "suite=smoke"]):
+    words = ["-m", f"+recipe={','.join(recipes_of(request.cls.paradigms))}", "budget=smoke", "suite=smoke"]
+    for planned in cells(words):
         made[planned.names["recipe"]] = planned, json.loads(run_cell(planned, home, PlainReporter()).read_text())
     return home, made
 
 
+class Made:
+    """What holds of a recipe's record and model."""
+
+    paradigms: tuple[str, ...]
+
+    def test_it_runs_and_leaves_a_whole_record(self, records, recipe):
+        import pyarrow.parquet as pq
+
+        home, made = records
+        _, record = made[recipe]
+        assert record["status"] == "ok", record["reason"]
+        assert set(record) == RECORD
+        assert all(math.isfinite(score["value"]) for score in record["scores"])
+        judged = {score["task"] for score in record["scores"] if score["headline"] and score["row"] == "base"}
+        assert judged >= set(record["cell"]["config"]["suite"]["tasks"])
+        assert {score["row"] for score in record["scores"]} == set(record["rows"])
+        for row in record["rows"]:
+            items = pq.read_table(home / "records" / record["items"][row]).to_pylist()
+            for score in record["scores"]:
+                values = [
+                    item["score"]
+                    for item in items
+                    if (item["task"], item["metric"]) == (score["task"], score["metric"])
+                ]
+                if score["row"] == row and score["headline"] and score["metric"] != "bits_per_byte":
+                    assert sum(values) / len(values) == pytest.approx(score["value"])
+        assert record["provenance"]["versions"]["torch"]
+        assert record["cell"]["origins"]["seed"] == "conf/run.yaml"
+
+    def test_what_it_changes_is_not_what_it_was_and_is_paid_for(self, records, recipe):
+        from polm_bench.models.load import load_model
+        from polm_bench.run.cell import store_of
+
+        home, made = records
+        planned, record = made[recipe]
+        base = planned.evaluations["base"].model
+        if planned.graph.model is base:
+            assert record["cost"]["tokens_trained"] == 0
+            return
+        trained = [stage["ledger"] for stage in record["stages"] if "trainable_params" in stage["ledger"]]
+        assert all(ledger["tokens_trained"] > 0 and ledger["flops"] > 0 for ledger in trained)
+        assert record["cost"]["wall_seconds"] > 0
+        assert all(
+            math.isfinite(value) for curve in record["curves"] for point in curve["points"] for value in point.values()
+        )
+        if planned.graph.judged:
+            store = store_of(home)
+            before, after = (_logits(load_model(store.path(stage))) for stage in (base, planned.graph.model))
+            assert after.shape == before.shape
+            assert after.isfinite().all()
+            assert not after.equal(before)
+
+
+# Two classes, so that each of two cores makes one; recipes of a class share most of what they start from.
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("records", "recipe"), MADE, indirect=["records"])
-def test_it_runs_and_leaves_a_whole_record(records, recipe):
-    import pyarrow.parquet as pq
-
-    home, made = records
-    _, record = made[recipe]
-    assert record["status"] == "ok", record["reason"]
-    assert set(record) == RECORD
-    assert all(math.isfinite(score["value"]) for score in record["scores"])
-    judged = {score["task"] for score in record["scores"] if score["headline"] and score["row"] == "base"}
-    assert judged >= set(record["cell"]["config"]["suite"]["tasks"])
-    assert {score["row"] for score in record["scores"]} == set(record["rows"])
-    for row in record["rows"]:
-        items = pq.read_table(home / "records" / record["items"][row]).to_pylist()
-        for score in record["scores"]:
-            values = [
-                item["score"] for item in items if (item["task"], item["metric"]) == (score["task"], score["metric"])
-            ]
-            if score["row"] == row and score["headline"] and score["metric"] != "bits_per_byte":
-                assert sum(values) / len(values) == pytest.approx(score["value"])
-    assert record["provenance"]["versions"]["torch"]
-    assert record["cell"]["origins"]["seed"] == "conf/run.yaml"
+class TestTunedAndCompressed(Made):
+    paradigms = ("baseline", "fine_tuning", "efficiency")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("records", "recipe"), MADE, indirect=["records"])
-def test_what_it_changes_is_not_what_it_was_and_is_paid_for(records, recipe):
-    from polm_bench.models.load import load_model
-    from polm_bench.run.cell import store_of
+class TestAlignedReasoningAndMerged(Made):
+    paradigms = ("alignment", "reasoning", "integration")
 
-    home, made = records
-    planned, record = made[recipe]
-    base = planned.evaluations["base"].model
-    if planned.graph.model is base:
-        assert record["cost"]["tokens_trained"] == 0
-        return
-    trained = [stage["ledger"] for stage in record["stages"] if "trainable_params" in stage["ledger"]]
-    assert all(ledger["tokens_trained"] > 0 and ledger["flops"] > 0 for ledger in trained)
-    assert record["cost"]["wall_seconds"] > 0
-    assert all(
-        math.isfinite(value) for curve in record["curves"] for point in curve["points"] for value in point.values()
+    def test_methods_share_their_sft_and_the_base_is_judged_once(self, records):
+        _, made = records
+        starts = {recipe: record["rows"].get("start") for recipe, record in made.items()}
+        assert starts["dpo"] == starts["simpo"] == starts["kto"] is not None
+        assert len({record["rows"]["base"] for record in made.values()}) == 1
+        shared = {stage["kind"]: stage["shared"] for stage in made["simpo"]["stages"]}
+        assert shared["TrainSFT"]
+        assert not shared["TrainPairs"]
+
+
+def test_every_recipe_is_of_one_of_the_classes():
+    assert sorted(recipes_of(TestTunedAndCompressed.paradigms + TestAlignedReasoningAndMerged.paradigms)) == sorted(
+        RECIPES
     )
-    if planned.graph.judged:
-        store = store_of(home)
-        before, after = (_logits(load_model(store.path(stage))) for stage in (base, planned.graph.model))
-        assert after.shape == before.shape
-        assert after.isfinite().all()
-        assert not after.equal(before)
 
 
 def _logits(model):
@@ -200,16 +225,3 @@ def _logits(model):
 
     with torch.inference_mode():
         return model(input_ids=torch.arange(5, 29)[None]).logits[:, -24:].float()  # soft prompts stand before them
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("alignment")
-@pytest.mark.parametrize("records", [HALVES["alignment"]], indirect=True)
-def test_methods_share_their_sft_and_the_base_is_judged_once(records):
-    _, made = records
-    starts = {recipe: record["rows"].get("start") for recipe, record in made.items()}
-    assert starts["dpo"] == starts["simpo"] == starts["kto"] is not None
-    assert len({record["rows"]["base"] for record in made.values()}) == 1
-    shared = {stage["kind"]: stage["shared"] for stage in made["simpo"]["stages"]}
-    assert shared["TrainSFT"]
-    assert not shared["TrainPairs"]
