@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,3 +25,10 @@ def test_a_notebook_runs_on_records_and_is_kept_without_its_output(path, tmp_pat
         for cell in cells:
             exec("".join(cell["source"]), names)
     assert len(names["records"]) == 3
+    assert names["table"].missing  # and the page of a table that is not whole
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_parses_no_file_of_its_own(path):
+    text = path.read_text()
+    assert not re.search(r"read_(?:json|csv|parquet)|json\.load|open\(", text)

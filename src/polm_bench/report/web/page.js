@@ -21,10 +21,11 @@ const everyRow = () => (DATA ? (DATA.blocks || []).flatMap((block) => block.rows
 function shows(row) {
   return (
     (!state.paradigms || state.paradigms.has(row.paradigm)) && (!state.family || row.family === state.family) &&
-    (!state.axis || (state.label ? row.axes[state.axis] === state.label : row.axes[state.axis] !== undefined)) &&
-    (!state.text || `${row.title} ${row.name}`.toLowerCase().includes(state.text))
+    (!state.axis || (state.label ? row.axes[state.axis] === state.label : row.axes[state.axis] !== undefined))
   );
 }
+
+const named = (row) => `${row.title} ${row.name}`.toLowerCase().includes(state.text);
 
 function pick(change) {
   Object.assign(state, change);
@@ -37,7 +38,8 @@ function update() {
   for (const [i, table] of document.querySelectorAll("figure.grid table").entries()) {
     thin(table, (line) => {
       const row = rows.get(line.dataset.key);
-      const shown = row ? shows(row) : !state.text || line.cells[0].textContent.toLowerCase().includes(state.text);
+      const found = row?.scores ? named(row) : line.textContent.toLowerCase().includes(state.text);
+      const shown = found && (!row || shows(row));
       if (i === 0) [seen, all] = [seen + shown, all + 1];
       return shown;
     });
@@ -47,11 +49,11 @@ function update() {
 }
 
 function drawCharts(place, block) {
-  const figures = CHARTS.filter(([, , , , there]) => there(block) && block.columns.length).map(([title, said, drawn, tools]) => {
+  const figures = CHARTS.filter(([, , , , there]) => block.columns.length && there(block)).map(([title, said, drawn, tools]) => {
     const own = block.columns.some((one) => one.name === state.score) ? state : { ...state, score: block.columns[0].name };
     const name = drawn === drawStages || drawn === drawTrials ? title : `${title}: ${short(own.score)}`;
     return make("figure", { id: `${title.split(" ")[0].toLowerCase().replace(/\W/g, "")}${place.dataset.block}` },
-      make("figcaption", {}, name, ...tools()), make("p", { class: "say" }, said), make("div", { class: "plot" }, drawn(block, block.rows.filter(shows), own)));
+      make("figcaption", {}, name, ...tools()), make("p", { class: "say" }, said), make("div", { class: "plot" }, drawn(block, block.rows.filter((row) => shows(row) && named(row)), own)));
   });
   place.replaceChildren(...figures);
 }
