@@ -50,7 +50,7 @@ class Stage:
     """Whether it stands for something a method is given (a teacher), made once: its cost is always shown as shared."""
 
     parallel: ClassVar[bool] = False
-    """Whether several processes may share its work: all run it, each trains on its part, and the first one writes."""
+    """Whether several processes may share its work: all run it, each does its part and knows what all spent, and the first one writes."""
 
     def run(self, job: Any) -> None:
         """Do the work; `job` is a `polm_bench.run.job.Job`."""

@@ -104,15 +104,15 @@ def _one_process() -> None:
 
 
 def _installed(plan: Plan) -> None:
-    """Raises MissingExtra, before anything starts, for a stage whose libraries are not installed."""
+    """Raises MissingExtra, before anything starts, for a stage whose libraries are not installed, and BadOverride for what the launch lacks."""
+    if lacking := plan.launch.lacks():
+        raise BadOverride(lacking)
     for stage in plan.stages():
         for module, extra in stage.needs.items():
             if find_spec(module) is None:
                 raise MissingExtra(f"recipe '{plan.names['recipe']}'", extra)
 
 
-def quiet() -> None:
-    """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
 def _fits(plan: Plan, store: Store) -> None:
     """Raises TooLarge for a stage that needs more memory than this machine has, even with the smallest micro-batch.
 
@@ -127,6 +127,8 @@ def _fits(plan: Plan, store: Store) -> None:
         raise TooLarge(lacking)
 
 
+def quiet() -> None:
+    """Keep libraries' bars and notices out of our progress; read when they are imported. What the user has set stands."""
     usual = {
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polm_bench.errors import Diverged, PolmError, StoreError
+from polm_bench.errors import BadOverride, Diverged, PolmError, StoreError
 from polm_bench.files import write_json
 from polm_bench.graph import Stage
 from polm_bench.run.job import Job
@@ -61,6 +61,7 @@ def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
     Raises what a worker raised (by kind), OutOfMemoryError where the kernel killed one for memory, WorkerFailed for any other end.
     """
     count = job.launch.num_processes if stage.parallel else 1
+    devices = _devices(job, count)
     files = [files_of(job.scratch, rank) for rank in range(count)]
     described = {
         "overrides": list(overrides),
@@ -75,8 +76,7 @@ def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
     for rank, its in enumerate(files):
         its.result.unlink(missing_ok=True)
         its.events.write_text("")
-        device = f"cuda:{rank}" if count > 1 and job.device == "cuda" else job.device
-        write_json(its.job, described | {"rank": rank, "device": device})
+        write_json(its.job, described | {"rank": rank, "device": devices[rank]})
     kills = _kernel_kills()
     with _workers(files, job) as processes, files[0].events.open() as told:
         passed_on = False
@@ -96,8 +96,22 @@ def run_apart(stage: Stage, job: Job, overrides: Sequence[str]) -> None:
         left.unlink(missing_ok=True)
 
 
+def _devices(job: Job, count: int) -> list[str]:
+    """One for each worker. Raises BadOverride where there are fewer."""
+    if count == 1 or job.device == "cpu":
+        return [job.device] * count
+    import torch
+
+    if job.device != "cuda" or torch.cuda.device_count() < count:
+        raise BadOverride(
+            f"launch.num_processes={count} needs {count} devices; launch.device={job.launch.device} gives "
+            f"{torch.cuda.device_count() if job.device == 'cuda' else 1}. Take fewer processes, and launch.device=auto."
+        )
+    return [f"cuda:{rank}" for rank in range(count)]
+
+
 def _take_over(job: Job, ended: Sequence[Json | None]) -> None:
-    """The first worker's ledger and curve, and the largest peaks of all."""
+    """The first worker's ledger and curve, which tell what all of them did, and the largest peaks of all."""
     if (first := ended[0]) is not None:
         job.ledger.amounts.update(first["amounts"])
         job.ledger.notes.update(first["notes"])

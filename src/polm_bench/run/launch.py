@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -27,12 +29,31 @@ class Launch:
     on_oom: Literal["record", "shrink"] = "record"  # shrink: once more with half the micro-batch, down to one row
     stage_timeout: float | None = Field(default=None, gt=0)  # seconds; the record then says timeout
     cell_timeout: float | None = Field(default=None, gt=0)  # seconds, over the stages that the cell itself runs
+    fsdp: Mapping[str, Any] | None = None  # Trainer's `fsdp_config`, which becomes Accelerate's plugin; null: copies
+    deepspeed: Mapping[str, Any] | None = None  # DeepSpeed's own configuration, the same way
 
     @model_validator(mode="after")
     def _apart(self) -> Launch:
         if self.num_processes > 1 and not self.isolate:
             raise ValueError(f"num_processes={self.num_processes} needs workers of their own: say launch=multi_gpu")
+        if self.fsdp is not None and self.deepspeed is not None:
+            raise ValueError("fsdp and deepspeed both share a model out: set one of them to null")
         return self
+
+    @property
+    def in_shares(self) -> bool:
+        """Whether each of several processes holds a share of what is trained, and not a copy."""
+        return self.num_processes > 1 and (self.fsdp is not None or self.deepspeed is not None)
+
+    def lacks(self) -> str | None:
+        """What DeepSpeed needs and this machine hasn't, with what to do; None where nothing is missing."""
+        if self.deepspeed is None:
+            return None
+        if find_spec("deepspeed") is None:
+            return f"launch={self.name} needs DeepSpeed, which is not installed. Install it: pip install deepspeed"
+        if self.resolved_device() == "cpu":
+            return f"launch={self.name} needs a device for each process, and there is none. launch=fsdp needs none."
+        return None
 
     def resolved_device(self) -> str:
         if self.device != "auto":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -41,6 +41,7 @@ class TrainPolicy(Stage):
     seed: int
     values: Stage | None = None
     watch: Reward | None = None
+    parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
         from transformers import set_seed

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -132,6 +132,7 @@ class TrainReward(Stage):
     seed: int
     more: tuple[LabelPairs, ...] = ()
     text: KeepWriting | None = None
+    parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
         from transformers import set_seed

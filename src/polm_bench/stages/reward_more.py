@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -28,6 +28,7 @@ class TrainRatings(Stage):
     spend: Spend
     optim: Optim
     seed: int
+    parallel: ClassVar[bool] = True
 
     def run(self, job: Any) -> None:
         from transformers import set_seed

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows
+from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.tuning import Training, Tuning
 from polm_bench.trainers.optim import Optim
@@ -99,6 +100,10 @@ def _train(
     spend, pad = stage.spend, PadRight(tokenizer.pad_token_id)
     seen: list[int] = []
     tuning = stage.adapter
+    if tuning is not None and job.processes > 1 and job.launch.in_shares:
+        raise BadOverride(
+            f"launch={job.launch.name} trains a whole model in shares, and {type(tuning).__name__} trains a part: take launch=multi_gpu"
+        )
     if tuning is not None and tuning.look is not None:
         share = tuning.look.share
         first = schedule(lengths, cost.in_unit(spend.unit), replace(spend, amount=spend.amount * share), stage.seed, 1)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate import DistributedType, PartialState
+from accelerate.utils import FullyShardedDataParallelPlugin
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
@@ -29,6 +31,15 @@ class ScheduledTrainer(Trainer):
     def __init__(self, *, rows: Sequence[Mapping[str, Any]], batches: Sequence[Sequence[int]], **trainer: Any) -> None:
         super().__init__(train_dataset=Rows(rows), **trainer)
         self.batches = batches
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.args.fsdp_plugin_args is not None and state.distributed_type == DistributedType.MULTI_CPU:
+            # AcceleratorState heeds the plugin on devices only, and would train copies; PyTorch's FSDP2 works on a CPU too
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader = DataLoader(self.train_dataset, batch_sampler=list(self.batches), collate_fn=self.data_collator)

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polm_bench.budget import Spend
 from polm_bench.decoding.sample import Answer, Sampling, sample
+from polm_bench.decoding.turns import Turns
 from polm_bench.models.head import token_values
 from polm_bench.objectives.advantages import GAE, Advantage, Scored
 from polm_bench.objectives.ppo import Critic, PolicyLoss, kl
@@ -21,6 +23,8 @@ from polm_bench.rewards import Scorer
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.rollouts import Rollouts
 from polm_bench.trainers.tokens import AnswerBatch, Asked, TokenView, collate, token_view
+
+ROLLOUTS_AT_ONCE = 256  # answers of one sampling at most; what `sample` takes too
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,11 @@ class Experience(NamedTuple):
 
 
 class Gatherer:
-    """Samples, scores and weighs answers; counts every token it makes or reads."""
+    """Samples, scores and weighs answers; counts every token it makes or reads.
+
+    Several processes do it in turns, and all of them know all answers, scores and amounts. An answer is drawn from its prompt's own random
+    numbers, so it does not depend on who writes it.
+    """
 
     def __init__(
         self,
@@ -102,6 +110,7 @@ class Gatherer:
         watch: Scorer | None = None,
     ) -> None:
         self.job, self.networks, self.tokenizer, self.settings = job, networks, tokenizer, settings
+        self.turns = Turns.of(job)
         self.rows, self.score, self.watch = rows, score, watch
         room = settings.spend.max_length - settings.longest
         self.prompts = [ids[-room:] for ids in prompts]
@@ -139,13 +148,16 @@ class Gatherer:
         settings = self.settings
         seed = int(np.random.SeedSequence([settings.seed, number, draw]).generate_state(1)[0])
         prompts = [self.prompts[row] for row in rows]
+        count = 1 if greedy else settings.rollouts.group
         answers = sample(
             self.networks.policy,
             self.tokenizer,
             prompts,
             Sampling(max_new_tokens=settings.longest, temperature=0.0 if greedy else settings.rollouts.temperature),
-            count=1 if greedy else settings.rollouts.group,
+            count=count,
+            batch_size=count * self.turns.size(len(prompts), max(1, ROLLOUTS_AT_ONCE // count)),
             seed=seed,
+            turns=self.turns,
         )
         lengths = [(len(prompt), len(one.ids)) for prompt, group in zip(prompts, answers, strict=True) for one in group]
         self.job.ledger.add(
@@ -156,9 +168,26 @@ class Gatherer:
 
     def judge(self, rows: Sequence[int], answers: Sequence[Sequence[Answer]]) -> list[list[float]]:
         """The reward of each answer, before any shaping."""
-        flat = [(self.rows[row], one.text) for row, group in zip(rows, answers, strict=True) for one in group]
-        scores = iter(self.score([row for row, _ in flat], [text for _, text in flat]))
+        scores = iter(self.scores(self.score, rows, answers))
         return [[next(scores) for _ in group] for group in answers]
+
+    def scores(self, scorer: Scorer, rows: Sequence[int], answers: Sequence[Sequence[Answer]]) -> list[float]:
+        """What a scorer gives each answer, one after the other, and in the ledger what that takes."""
+        asked = [self.rows[row] for row, group in zip(rows, answers, strict=True) for _ in group]
+        texts = [one.text for group in answers for one in group]
+        size = self.turns.size(len(texts), len(texts))
+        before = dict(self.job.ledger.amounts)
+
+        def some(start: int) -> list[float]:
+            return scorer(asked[start : start + size], texts[start : start + size])
+
+        found = self.turns.over(range(0, len(texts), size), some)
+        if self.turns.processes > 1:
+            now = self.job.ledger.amounts
+            parts = self.turns.everyone({name: now[name] - before.get(name, 0) for name in now})
+            names = {name for part in parts for name in part}
+            now.update({name: before.get(name, 0) + sum(part.get(name, 0) for part in parts) for name in names})
+        return [score for part in found for score in part]
 
     def shaped(self, answer: Answer, score: float) -> float:
         """The reward after what an answer without an end, or a long one, is charged."""
@@ -199,8 +228,7 @@ class Gatherer:
             "ended": float(np.mean([one.ended for one in flat])),
         }
         if self.watch is not None:
-            asked_rows = [self.rows[row] for row, group in zip(rows, answers, strict=True) for _ in group]
-            told["gold"] = float(np.mean(self.watch(asked_rows, [one.text for one in flat])))
+            told["gold"] = float(np.mean(self.scores(self.watch, rows, answers)))
         if old is not None and reference is not None:
             told["kl"] = float((kl(old, reference, "k1") * mask).sum(1).mean())
         return Experience(asked, mask, old, reference, values, returns, advantage(scored), told)
@@ -209,10 +237,11 @@ class Gatherer:
     def view(self, asked: list[Asked], mask: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Log-probs at sampling, the reference's, and the critic's values; None for what is not needed."""
         settings, networks = self.settings, self.networks
-        found: dict[str, Tensor] = {}
-        passes = 0
-        size = self.job.launch.micro_batch
-        for start in range(0, len(asked), size):
+        names = ["old"] * settings.needs_old + ["values"] * (settings.needs_old and settings.critic is not None)
+        names += ["reference"] * (networks.reference is not None)
+        found = {name: torch.zeros(mask.shape, device=mask.device) for name in names}
+        size = self.turns.size(len(asked), self.job.launch.micro_batch)
+        for start in self.turns.mine(range(0, len(asked), size)):
             batch = collate(asked[start : start + size], self.tokenizer.pad_token_id, self.job.device)
             views: dict[str, Tensor] = {}
             if settings.needs_old:
@@ -223,9 +252,10 @@ class Gatherer:
             if networks.reference is not None:
                 views["reference"] = token_view(networks.reference, batch, settings.rollouts.temperature).logps
             for name, part in views.items():
-                whole = found.setdefault(name, torch.zeros(mask.shape, device=mask.device))
-                whole[start : start + size, : part.shape[1]] = part
-            passes = len(views) - (networks.head is not None)
+                found[name][start : start + size, : part.shape[1]] = part
+        if self.turns.processes > 1:
+            found = {name: reduce(whole, "sum") for name, whole in found.items()}
+        passes = len(names) - (networks.head is not None)
         lengths = [len(prompt) + len(answer) for prompt, answer in asked]
         self.job.ledger.add(tokens_scored=passes * sum(lengths), flops=passes * sum(map(networks.flops.score, lengths)))
         return found.get("old"), found.get("reference"), found.get("values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from polm_bench.budget import Spend
-from polm_bench.errors import Diverged, PartDone, StoreError
+from polm_bench.decoding.turns import Turns, recount
+from polm_bench.errors import Diverged, PartDone
 from polm_bench.trainers.base import ScheduledTrainer
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.schedule import Schedule
@@ -51,15 +52,17 @@ def fit(
 ) -> None:
     """Train `model` in place along `plan`, from the last whole checkpoint in the job's scratch folder if there is one.
 
-    Of several processes, each takes every n-th micro-batch. Raises Diverged when a loss or a weight is no longer finite, PartDone in all
-    processes but the first, and StoreError where there are other processes than the job says.
+    Of several processes, each takes every n-th micro-batch; where each has a share of the model, the first one's `model` is whole at the end.
+    Raises Diverged when a loss or a weight is no longer finite, PartDone in all processes but the first, and StoreError where there are other
+    processes than the job says.
     """
     plan = plan.shared_by(job.processes)
     watch = Watch(job, plan, cost, spend)
+    trained = copy.deepcopy(model) if job.processes > 1 and job.launch.in_shares else model
     trainer = make(
-        model=model, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch]
+        model=trained, args=_arguments(job, plan, optim, seed), rows=rows, batches=plan.micro_batches, callbacks=[watch]
     )
-    _count_processes(trainer, job)
+    recount(job, trainer.accelerator.num_processes, trainer.accelerator.process_index)
     if spend.unit == "seconds":
         trainer.create_scheduler = _by_the_clock(trainer, watch, optim)  # type: ignore[method-assign]
     trainer.remove_callback(_printer())
@@ -83,21 +86,15 @@ def fit(
         )
     if job.stop_asked and steps < plan.steps:
         raise KeyboardInterrupt
+    if trained is not model:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all must ask
+        if job.rank == 0:
+            model.load_state_dict(state)
     if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
         raise Diverged("the trained weights are not finite")
     if job.rank > 0:
         raise PartDone
     model.eval()
-
-
-def _count_processes(trainer: ScheduledTrainer, job: Any) -> None:
-    """Some launchers quietly start one process, or several that know nothing of each other."""
-    found = trainer.accelerator.num_processes
-    if found != job.processes or trainer.accelerator.process_index != job.rank:
-        raise StoreError(
-            f"{job.processes} processes were to share this training, but Accelerate sees {found}. Start polm-bench itself, with "
-            "launch=multi_gpu launch.num_processes=N, and not through torchrun or accelerate launch."
-        )
 
 
 def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArguments:
@@ -126,7 +123,17 @@ def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArg
         remove_unused_columns=False,
         seed=seed,
         data_seed=seed,
+        **_shares(job),
     )
+
+
+def _shares(job: Any) -> dict[str, Any]:
+    """Arguments that have Accelerate give each process a share of weights, gradients and optimiser states."""
+    if job.processes == 1:
+        return {}
+    if job.launch.fsdp is not None:
+        return {"fsdp": True, "fsdp_config": dict(job.launch.fsdp)}
+    return {} if job.launch.deepspeed is None else {"deepspeed": dict(job.launch.deepspeed)}
 
 
 class Watch(TrainerCallback):
@@ -134,6 +141,7 @@ class Watch(TrainerCallback):
 
     def __init__(self, job: Any, plan: Schedule, cost: Cost, spend: Spend) -> None:
         self.job, self.plan, self.spend = job, plan, spend
+        self.turns = Turns(job.rank, job.processes)
         per_batch = np.array([sum(cost.tokens[row] for row in batch) for batch in plan.micro_batches])
         self.tokens = np.cumsum(per_batch)[plan.accumulation - 1 :: plan.accumulation]
         self.started = self.saved = time.monotonic()
@@ -157,11 +165,7 @@ class Watch(TrainerCallback):
 
     def elapsed(self) -> float:
         """Seconds of training, those of killed attempts included; all processes must ask."""
-        return self._agreed(self.before + time.monotonic() - self.started)
-
-    def _agreed(self, value: Any) -> Any:
-        """What the first process says, so that all of them do the same."""
-        return broadcast_object_list([value])[0] if self.job.processes > 1 else value
+        return self.turns.agreed(self.before + time.monotonic() - self.started)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -174,8 +178,10 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_training_stop or self.elapsed() >= self.spend.amount
         else:
             self.job.progress(state.global_step, self.plan.steps, "steps")
-        self.job.stop_asked = self._agreed(self.job.stop_asked)
-        due = self._agreed(self.job.stop_asked or time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds)
+        self.job.stop_asked = self.turns.agreed(self.job.stop_asked)
+        due = self.turns.agreed(
+            self.job.stop_asked or time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds
+        )
         if due and state.global_step < state.max_steps and state.global_step % state.logging_steps == 0:
             # only where a point of the curve ends, so that the curve goes on as if nothing had happened
             control.should_save = True

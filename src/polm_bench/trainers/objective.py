@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -89,9 +90,12 @@ class MeanTrainer(ScheduledTrainer):
             self.plotted.setdefault(name, []).append(value)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the means of what was plotted since the last log; of this process's rows."""
-        means = {name: torch.cat(values) for name, values in self.plotted.items()}
-        logs |= {name: values.mean().item() for name, values in means.items() if len(values)}
+        """Adds the means of what was plotted since the last log, over the rows of all processes."""
+        plotted = {name: torch.cat(values) for name, values in self.plotted.items()}
+        if self.accelerator.num_processes > 1:
+            parts = gather_object([{name: values.cpu() for name, values in plotted.items()}])
+            plotted = {name: torch.cat([part[name] for part in parts]) for name in plotted}
+        logs |= {name: values.mean().item() for name, values in plotted.items() if len(values)}
         self.plotted.clear()
         super().log(logs, start_time)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import reduce
 from torch import Tensor
 
-from polm_bench.errors import BadBudget, Diverged
+from polm_bench.errors import BadBudget, Diverged, PartDone
 from polm_bench.objectives.ppo import TokenLogps, kl
 from polm_bench.trainers.experience import Experience, Gatherer, Networks, Settings
 from polm_bench.trainers.optim import Optim
@@ -38,6 +39,7 @@ def learning_rate(optim: Optim, done: float) -> float:
 class PolicyTrainer:
     """Trains the networks in place; checkpoints between rounds, by the clock, into the job's scratch folder.
 
+    Several processes know the same answers, take their micro-batches in turn, and add up their gradients before each step.
     Networks stay in evaluation mode: dropout would make the log-probs at learning others than those at sampling.
     """
 
@@ -48,6 +50,7 @@ class PolicyTrainer:
                 f"a batch of {batch} answers is not made of groups of {group}; set rollouts.group to a divisor"
             )
         self.job, self.networks, self.gatherer, self.settings, self.pad_id = job, networks, gatherer, settings, pad_id
+        self.turns = gatherer.turns
         optim = settings.optim
         self.optimiser = torch.optim.AdamW(
             networks.learning(), lr=optim.lr, betas=(0.9, optim.beta2), weight_decay=optim.weight_decay
@@ -59,7 +62,7 @@ class PolicyTrainer:
         self.next_point = 0.0
 
     def run(self) -> None:
-        """Raises Diverged when a loss or a weight is no longer finite."""
+        """Raises Diverged when a loss or a weight is no longer finite, and PartDone in all processes but the first."""
         self.resume()
         try:
             while (done := self.done()) < 1:
@@ -78,9 +81,11 @@ class PolicyTrainer:
                 if time.monotonic() - self.saved >= self.job.launch.checkpoint_seconds and done < 1:
                     self.save()
         finally:
-            self.job.ledger.add(device_seconds=self.elapsed())
+            self.job.ledger.add(device_seconds=self.elapsed() * self.turns.processes)
         if not all(torch.isfinite(weight).all() for weight in self.networks.learning()):
             raise Diverged("the trained weights are not finite")
+        if self.turns.rank > 0:
+            raise PartDone
 
     def elapsed(self) -> float:
         return self.before + time.monotonic() - self.started
@@ -96,7 +101,7 @@ class PolicyTrainer:
             case "flops":
                 return float(amounts.get("flops", 0))
             case "seconds":
-                return self.elapsed()
+                return self.turns.agreed(self.elapsed())
 
     def done(self) -> float:
         return self.spent() / self.settings.spend.amount
@@ -132,8 +137,8 @@ class PolicyTrainer:
         told = {"loss": 0.0} | ({"value_loss": 0.0} if settings.critic else {})
         if experience.old is None and experience.reference is not None:
             told["kl"] = 0.0  # nats per answer (k1), of the weights that sampled, as this is the first step on them
-        size = self.job.launch.micro_batch
-        for start in range(0, len(rows), size):
+        size = self.turns.size(len(rows), self.job.launch.micro_batch)
+        for start in self.turns.mine(range(0, len(rows), size)):
             part = rows[start : start + size]
             costs = self.costs(experience, part)
             width = costs["loss"].shape[1]
@@ -145,6 +150,7 @@ class PolicyTrainer:
             (losses["loss"] + (settings.critic.weight if settings.critic else 0.0) * losses["value_loss"]).backward()
             for name in told:
                 told[name] += losses[name].item()
+        told = self.joined(told)
         self.pay([sum(map(len, experience.asked[row])) for row in rows])
         self.steps += 1
         rate = learning_rate(settings.optim, (before + self.done()) / 2)
@@ -156,6 +162,17 @@ class PolicyTrainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return told | {"learning_rate": rate}
+
+    def joined(self, told: dict[str, float]) -> dict[str, float]:
+        """The sums over all processes of what each found in its micro-batches, and of their gradients."""
+        if self.turns.processes == 1:
+            return told
+        weights = self.networks.learning()
+        parts = self.turns.everyone((told, [weight.grad is not None for weight in weights]))
+        for weight, any_of in zip(weights, map(any, zip(*(moved for _, moved in parts), strict=True)), strict=True):
+            if any_of:
+                weight.grad = reduce(torch.zeros_like(weight) if weight.grad is None else weight.grad, "sum")
+        return {name: sum(own[name] for own, _ in parts) for name in told}
 
     def costs(self, experience: Experience, rows: list[int]) -> dict[str, Tensor]:
         """Cost per token of the policy and of the critic, and the distance (k1) from the reference; zeros without those. All [N, T]."""
@@ -215,7 +232,9 @@ class PolicyTrainer:
         self.plotted = []
 
     def save(self) -> None:
-        """Replace the checkpoint; it is whole at any moment. Sampling has no state: its seed is the round's number."""
+        """Replace the checkpoint, one for all processes; it is whole at any moment. Sampling has no state: its seed is the round's number."""
+        if self.turns.rank > 0:
+            return
         state = {
             "networks": [weight.detach() for weight in self.networks.learning()],
             "optimiser": self.optimiser.state_dict(),
