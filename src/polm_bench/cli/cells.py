@@ -142,6 +142,7 @@ def plan_dict(found: Plan, expected: dict[str, Forecast]) -> dict[str, Any]:
     missing = [one for one in expected.values() if not one.done]
     return told | {
         "missing": len(missing),
+        "lacks": found.launch.lacks(),
         "seconds": _sum([one.seconds for one in missing]),
         "disk_bytes": _sum([one.disk_bytes for one in missing]),
         "memory_bytes": max((one.memory_bytes for one in missing if one.memory_bytes is not None), default=None),
@@ -163,8 +164,8 @@ def print_plan(told: dict[str, Any]) -> None:
             "seconds": _seconds(stage),
             "memory": _memory(stage),
             "disk": gigabytes(stage["disk_bytes"]),
-        }
             "by": _basis(stage["basis"]),
+        }
         for stage in told["stages"]
     ]
     print_rows(rows, list(rows[0]), title=told["id"])
@@ -174,6 +175,8 @@ def print_plan(told: dict[str, Any]) -> None:
     known = "at least " if any(stage["seconds"] is None for stage in told["stages"] if not stage["done"]) else ""
     time = f"; {known}about {told['seconds']:,.0f} s" if told["seconds"] is not None else ""
     print(f"{told['missing']} of {len(rows)} stages to run{time}.")
+    if told["lacks"]:
+        print(f"Not on this machine: {told['lacks']}")
 
 
 def gigabytes(count: float | None) -> str:
@@ -183,9 +186,6 @@ def gigabytes(count: float | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _seconds(stage: dict[str, Any]) -> str:
-    if stage["seconds"] is None:
-        return "?"
 def _memory(stage: dict[str, Any]) -> str:
     more = ">" if stage["basis"].get("memory_bytes") == "at least" else ""
     return more + gigabytes(stage["memory_bytes"])
@@ -200,6 +200,9 @@ def _basis(told: Mapping[str, str]) -> str:
     return ", ".join(f"{name.removesuffix('_bytes')} {basis}" for name, basis in bases.items())
 
 
+def _seconds(stage: dict[str, Any]) -> str:
+    if stage["seconds"] is None:
+        return "?"
     return f"{stage['seconds']:,.1f}" if stage["done"] else f"~{stage['seconds']:,.1f}"
 
 
