@@ -19,7 +19,22 @@ from polm_bench.cli.completion import candidates, script
 from polm_bench.cli.printing import cell_text, markdown
 from polm_bench.paths import conf_dir
 
-COMMANDS = ("run", "plan", "tune", "ls", "show", "table", "compare", "power", "ui", "doctor", "track", "completion")
+COMMANDS = (
+    "run",
+    "plan",
+    "tune",
+    "ls",
+    "show",
+    "table",
+    "compare",
+    "report",
+    "advise",
+    "power",
+    "ui",
+    "doctor",
+    "track",
+    "completion",
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 

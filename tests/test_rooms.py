@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "decoding": CORE | PURE | {"models", "data"},
     "stages": CORE | PURE | {"models", "data", "probes", "trainers", "decoding"},
     "recipes": CORE | PURE | {"models", "data", "trainers", "decoding", "stages"},
-    "run": CORE | {"probes"},
+    "run": CORE | {"probes", "stats"},
     "report": {"errors", "graph", "stats", "paths"},
     "settings": {"paths"},
     "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},

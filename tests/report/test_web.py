@@ -12,10 +12,13 @@ from tests.report.browser import CHROMIUM, browse, driven
 from tests.report.conftest import make_spec
 from tests.report.synthetic import SKILL, items_of, make_record, scores_of, stage, write_items, write_json, write_spine
 
+from polm_bench.cli import main
+from polm_bench.paths import conf_dir
+from polm_bench.report import page as pages
 from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.records import load
 from polm_bench.report.render import render
-from polm_bench.report.table import build
+from polm_bench.report.table import build, make
 from polm_bench.report.web import html
 
 EVIL = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
@@ -196,8 +199,47 @@ def test_a_reader_sorts_filters_and_chooses(page, tmp_path):
 
 @BROWSER
 @pytest.mark.slow
+def test_a_page_without_charts_is_sorted_and_filtered_too(spine, tmp_path):
+    spec = make_spec(name="claims", view="effects", recipes=["dpo", "lora", "simpo"])
+    path = tmp_path / "claims.html"
+    path.write_text(pages.render(make(spec, load(spine), conf_dir()).page, "html"), encoding="utf-8")
+    found = told(
+        path,
+        tmp_path,
+        """
+        const shown = () => [...document.querySelectorAll('#p0s0 tbody tr')].filter(row => !row.hidden).map(row => row.dataset.key);
+        const all = shown();
+        document.querySelectorAll('.chip')[1].click();
+        const some = shown();
+        document.querySelectorAll('.chip')[1].click();
+        const input = document.querySelector('input'); input.value = 'nano_arithmetic'; input.dispatchEvent(new Event('input'));
+        return [all, some, shown()];
+        """,
+    )
+    assert found == [["dpo", "lora", "simpo"], ["dpo", "simpo"], ["lora"]]
+
+
+@BROWSER
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1400])
 def test_the_body_never_scrolls_sideways(page, tmp_path, width):
     script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
     browsed = browse(driven(page, script), tmp_path / "profile", width=width)
     assert '<pre id="told">0</pre>' in browsed.dom
+
+
+def test_the_command_writes_one_file_where_it_is_told(spine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("POLM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    words = ["report", "effects", "--records", str(spine)]
+    assert main([*words, "--out", "deep/page.html"]) == 0
+    assert capsys.readouterr().out == f"Report: {tmp_path / 'deep' / 'page.html'}\n"
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["path"] == str(tmp_path / "home" / "reports" / "effects.html")
+    assert (tmp_path / "deep" / "page.html").read_bytes() == Path(told["path"]).read_bytes()
+
+
+def test_a_table_that_is_not_there_is_answered_with_near_names(capsys):
+    assert main(["report", "efects"]) == 2
+    assert "Did you mean effects" in capsys.readouterr().err

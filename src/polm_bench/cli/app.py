@@ -88,6 +88,16 @@ def _call(arguments: argparse.Namespace) -> int:
 
                 return against(arguments, style)
             return table(arguments.name, arguments.run, arguments.save, style, arguments.records, arguments.jobs)
+        case "report":
+            from polm_bench.cli.report import report
+
+            return report(
+                arguments.name, arguments.records, arguments.out, arguments.open, arguments.track, arguments.json
+            )
+        case "advise":
+            from polm_bench.cli.advise import advise
+
+            return advise(arguments)
         case "compare":
             from polm_bench.cli.tables import compare
 

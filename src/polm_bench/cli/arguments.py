@@ -48,8 +48,16 @@ EXAMPLES = {
   polm-bench table peft_metamath --against published      a publication's figures beside ours
   polm-bench table nano --against mine.yaml               your own figures of this table's cells
   polm-bench table nano --at tokens=100000                the same records at equal cost""",
+    "report": """
+  polm-bench report five_paradigms --open
+  polm-bench report nano --out nano.html --records /some/records
+  polm-bench report nano --track              an artifact in MLflow, too""",
     "compare": """
   polm-bench compare dpo-nano simpo-nano""",
+    "advise": """
+  polm-bench advise --needs preference --memory 8GB --hours 2 --keep retention=-0.01
+  polm-bench advise --needs peft --by nano_arithmetic --served 10MB
+  polm-bench advise --needs alignment --keep nano_facts=-0.02 --json --records results/five_paradigms/records""",
     "power": """
   polm-bench power --effect 0.02
   polm-bench power --effect 0.02 --power 0.9 --records results/five_paradigms/records""",
@@ -70,7 +78,8 @@ EXAMPLES = {
     "drill": """
   polm-bench drill kill --times 50
   polm-bench drill crowd --processes 8
-  polm-bench drill disk""",
+  polm-bench drill disk
+  polm-bench drill mlflow""",
     "bench": """
   polm-bench bench preference
   polm-bench bench preference --models nano --lengths reviews --rounds 5 --json
@@ -133,11 +142,15 @@ def parser() -> Parser:
     _add_records(show)
     _add_json(show)
     _add_table(add("table", "build a table of conf/table/ from records"))
+    _add_report(add("report", "write a table as one HTML page: sort, filter, quality against any cost, effects, items"))
     compare = add("compare", "say why two records differ")
     compare.add_argument("first", help="a record's id, or the beginning of it")
     compare.add_argument("second")
     _add_records(compare)
     _add_json(compare)
+    _add_advise(
+        add("advise", "say which methods of the records fit what you have, and which cell to run next", ADVICE_HELP)
+    )
     power = add("power", "say how many items and seeds it takes to see a difference, from the variance in records")
     power.add_argument("--effect", type=float, required=True, help="the difference to see, in the score's unit")
     power.add_argument("--power", type=float, default=0.8, help="chance to see it (0.8)")
@@ -153,7 +166,7 @@ def parser() -> Parser:
     collect = add("gc", "list what no record needs, and delete it after a yes")
     collect.add_argument("--yes", action="store_true", help="do not ask")
     _add_json(collect)
-    _add_drill(add("drill", "show on tiny cells that kills, crowds and full disks lose nothing"))
+    _add_drill(add("drill", "show on tiny cells that kills, crowds, full disks and a broken MLflow lose nothing"))
     _add_bench(add("bench", "measure our trainers beside those of the libraries; wants an idle machine"))
     add("track", "bring MLflow level with the records").add_argument("action", choices=("replay",), metavar="replay")
     completion = add("completion", "print the tab completion of a shell")
@@ -172,6 +185,12 @@ TUNE_HELP = """
 
 The recipe's `search:` names the settings and their values. tune.trials=N (8) trials are run, tune.sampler=tpe|random|grid (tpe)
 and tune.seed=N (0) say which; the first has the recipe's own numbers. The suite is put to the best one only. A killed study goes on."""
+
+
+ADVICE_HELP = """
+
+Methods are ranked by --by, or by the score that most of those which fit claim to better. In --keep, SCORE is a task, task/metric, or
+`retention` (bits per byte of held-out text), and CHANGE what may be lost at worst, below zero, whichever way the score counts."""
 
 
 def _add_cell_commands(made: Parser) -> None:
@@ -201,8 +220,34 @@ def _add_table(made: Parser) -> None:
     _add_json(made)
 
 
+def _add_report(made: Parser) -> None:
+    made.add_argument("name", help="a table of conf/table/")
+    made.add_argument("--out", type=Path, metavar="FILE", help="where to write it (POLM_HOME/reports/NAME.html)")
+    made.add_argument("--open", action="store_true", help="open it in the browser")
+    made.add_argument("--track", action="store_true", help="log it and the table's plot to MLflow")
+    _add_records(made)
+    _add_json(made)
+
+
+def _add_advise(made: Parser) -> None:
+    made.add_argument(
+        "--needs", action="append", metavar="WORD", help="a paradigm, a family or a word of its name, or AXIS=LABEL"
+    )
+    made.add_argument("--by", metavar="SCORE", help="the score to be best at: a task, or task/metric")
+    made.add_argument("--memory", metavar="BYTES", help="at most this peak memory while it is made, as 8GB")
+    made.add_argument("--hours", metavar="N", help="at most this wall time for making it")
+    made.add_argument("--served", metavar="BYTES", help="at most this size of what is served, as 500MB")
+    made.add_argument(
+        "--keep", action="append", metavar="SCORE=CHANGE", help="may change by this much from the base at worst"
+    )
+    _add_records(made)
+    _add_json(made)
+
+
 def _add_drill(made: Parser) -> None:
-    made.add_argument("which", choices=("kill", "crowd", "disk"), metavar="which", help="kill, crowd or disk")
+    made.add_argument(
+        "which", choices=("kill", "crowd", "disk", "mlflow"), metavar="which", help="kill, crowd, disk or mlflow"
+    )
     made.add_argument("--times", type=_count, default=50, metavar="N", help="kill: how often (50)")
     made.add_argument("--processes", type=_count, default=8, metavar="N", help="crowd: how many (8)")
     made.add_argument("--seed", type=int, default=0, help="kill: of the moments (0)")

@@ -72,8 +72,10 @@ def _candidates(before: Sequence[str], typed: str) -> Iterator[str]:
         yield from [*names("recipe"), *_records()]
     if command.prog.endswith(" compare"):
         yield from _records()
+    if command.prog.endswith((" table", " report")) and not before[1:]:
+        yield from names("table")
     if command.prog.endswith(" table") and not before[1:]:
-        yield from [*names("table"), *names("published")]
+        yield from names("published")
     for action in command._actions:
         if typed.startswith("-"):
             yield from action.option_strings
