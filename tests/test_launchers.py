@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from tests import toy_cells
 
@@ -117,6 +121,28 @@ def test_what_cannot_be_launched_is_said_before_anything_runs(home, capsys, monk
     assert not (home / "records").exists()
 
 
+def wait_long(errand: Errand) -> None:
+    (Path(errand.home) / f"{errand.number}").write_text(f"{os.getpid()}")
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_jobs_end_with_the_command_that_waits_for_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    script = (
+        "from pathlib import Path; from tests.test_launchers import *;"
+        f"list(Slurm(name='slurm', cluster='local').each(wait_long, errands(Path({str(tmp_path)!r}), ('x', 0))))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) as command:
+        while not (pid := (tmp_path / "0").read_text() if (tmp_path / "0").exists() else ""):
+            assert command.poll() is None
+            time.sleep(0.1)
+        job = psutil.Process(int(pid))
+        command.send_signal(signal.SIGINT)
+        gone, _ = psutil.wait_procs([job], timeout=60)
+    assert gone == [job]
+
+
 @pytest.mark.slow
 def test_more_than_this_machine_has_is_refused_and_not_waited_for(tmp_path):
     with pytest.raises(BadOverride, match=r"launch\.gpus=64: Ray sees 0 here"):
@@ -124,11 +150,10 @@ def test_more_than_this_machine_has_is_refused_and_not_waited_for(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cell_that_was_submitted_is_printed_like_any_other(toy_model, home, capsys):
+def test_a_cell_that_was_submitted_is_printed_like_any_other(toy_model, home, capfd):
     place = ["model=path", f"model.path={toy_model}", "budget=smoke", "suite=smoke", "track=none"]
-    words = ["+recipe=sft", *place, "launch=slurm", "launch.cluster=local", "launch.isolate=false"]
+    words = ["+recipe=sft", *place, "launch=slurm", "launch.cluster=local"]
     assert main(["run", *words, "--json"]) == 0
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert json.loads(out)["status"] == "ok"
     assert "cell 1 of 1: sft seed 0 has ended" in err
-    assert main(["run", *words, "seed=1", "launch.threads=none"]) == 2

@@ -108,11 +108,15 @@ class Slurm(Elsewhere):
         except (OSError, RuntimeError) as error:  # no sbatch, or what it says
             raise PolmError(f"launch=slurm: {_line(error)}") from error
         running = dict(zip((errand.number for errand in errands), jobs, strict=True))
-        while running:
-            for number, job in [(number, job) for number, job in running.items() if job.done()]:
-                del running[number]
-                yield _result(number, job)
-            time.sleep(POLL_SECONDS if running else 0)
+        try:
+            while running:
+                for number, job in [(number, job) for number, job in running.items() if job.done()]:
+                    del running[number]
+                    yield _result(number, job)
+                time.sleep(POLL_SECONDS if running else 0)
+        finally:  # Ctrl-C, or a store that takes no more
+            for job in running.values():
+                job.cancel(check=False)
 
     def at_once(self) -> int | None:
         return self.jobs if self.cluster == "slurm" else None
