@@ -87,7 +87,8 @@ def _call(arguments: argparse.Namespace) -> int:
                 from polm_bench.cli.references import against
 
                 return against(arguments, style)
-            return table(arguments.name, arguments.run, arguments.save, style, arguments.records, arguments.jobs)
+            where = (arguments.jobs, arguments.launch)
+            return table(arguments.name, arguments.run, arguments.save, style, arguments.records, *where)
         case "report":
             from polm_bench.cli.report import report
 

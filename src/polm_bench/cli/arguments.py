@@ -25,6 +25,7 @@ EXAMPLES = {
   polm-bench run +recipe=simpo recipe.loss.beta=2.0 budget=smoke
   polm-bench run +recipe=dpo model=smollm2_135m data=reviews suite=reviews budget=small
   polm-bench run -m +recipe=dpo,simpo seed=0,1,2       the matrix
+  polm-bench run -m +recipe=dpo,simpo seed=0,1,2 launch=joblib     its cells beside each other; also launch=slurm, launch=ray
   polm-bench run -m '+recipe=glob(*,exclude=_*)'       every recipe
   polm-bench run +recipe=dpo --cfg job                 only print the configuration""",
     "plan": """
@@ -44,6 +45,7 @@ EXAMPLES = {
     "table": """
   polm-bench table nano
   polm-bench table nano --run --save --jobs 2  runs the missing cells, writes results/nano/
+  polm-bench table nano --run --launch slurm launch.partition=gpu launch.gpus=1
   polm-bench table nano --format csv --records /some/records
   polm-bench table peft_metamath --against published      a publication's figures beside ours
   polm-bench table nano --against mine.yaml               your own figures of this table's cells
@@ -203,6 +205,13 @@ def _add_table(made: Parser) -> None:
     made.add_argument("--run", action="store_true", help="run the cells that have no record yet")
     made.add_argument(
         "--jobs", type=_count, default=1, metavar="N", help="with --run: N cells at a time, which divide the cores"
+    )
+    made.add_argument(
+        "--launch",
+        nargs="+",
+        default=(),
+        metavar="WORD",
+        help="with --run: who runs the cells: --launch slurm launch.partition=gpu",
     )
     made.add_argument("--save", action="store_true", help="write results/NAME/")
     made.add_argument(

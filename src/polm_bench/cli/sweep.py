@@ -24,8 +24,8 @@ class Swept(NamedTuple):
     mistakes: list[str]  # cells that could not be planned or started, and why
 
 
-def sweep(cells: Sequence[Sequence[str]], jobs: int = 1) -> Swept:
-    """Run the cells that the store lacks: `jobs` at a time on this machine, or as their `launch` says.
+def sweep(cells: Sequence[Sequence[str]], jobs: int = 1, launch_words: Sequence[str] = ()) -> Swept:
+    """Run the cells that the store lacks: `jobs` at a time on this machine, or as `launch_words` say, which every cell gets.
 
     A cell that ends badly has a record that says so, and is tried again the next time; one that can't be started is told at the end.
     Raises PolmError when none can be planned, and StoreError when the store can't be written.
@@ -35,7 +35,7 @@ def sweep(cells: Sequence[Sequence[str]], jobs: int = 1) -> Swept:
 
     place = home()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars run into ours; read when they are imported
-    plans, mistakes = _planned(cells)
+    plans, mistakes = _planned([[*words, *launch_words] for words in cells])
     known = [finished(plan, place) for plan in plans]
     missing = [plan for plan, path in zip(plans, known, strict=True) if path is None]
     launch = Joblib(name="joblib", jobs=jobs) if jobs > 1 else launch_of(missing)

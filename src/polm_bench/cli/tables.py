@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,14 +21,22 @@ RESULTS = Path("results")
 NOTHING = Swept([], [])
 
 
-def table(name: str, run: bool, save: bool, style: str | None, records: Path | None, jobs: int = 1) -> int:
+def table(
+    name: str,
+    run: bool,
+    save: bool,
+    style: str | None,
+    records: Path | None,
+    jobs: int = 1,
+    launch: Sequence[str] = (),
+) -> int:
     """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
     from polm_bench.report import table as tables
 
     spec = tables.load_spec(conf_dir(), name)
     check_source(run, records)
     with only_ours_on_stdout(style is not None) as out:
-        swept = run_table(spec, jobs) if run else NOTHING
+        swept = run_table(spec, jobs, launch) if run else NOTHING
         found = made(spec, folder_of(spec, run, records))
         if save:
             tables.save(spec, found.page, found.records, RESULTS)
@@ -57,10 +66,12 @@ def folder_of(spec: TableSpec, run: bool, records: Path | None) -> Path:
     return home() / "records" if run else records_folder(spec, RESULTS, home(), records)
 
 
-def run_table(spec: TableSpec, jobs: int) -> Swept:
+def run_table(spec: TableSpec, jobs: int, launch: Sequence[str] = ()) -> Swept:
     """Run the table's cells; where it asks for tuning, those whose recipe declares a search are tuned."""
     if spec.trials == 1:
-        return sweep(spec.cells(), jobs)
+        return sweep(spec.cells(), jobs, [word if "=" in word else f"launch={word}" for word in launch])
+    if launch:
+        raise PolmError("--launch: the cells of this table are tuned, which is done in this process. Leave it out.")
     from polm_bench.cli.tuning import tune_cells
 
     return tune_cells(spec.cells(), spec.trials, jobs)
