@@ -8,9 +8,10 @@ import pytest
 from tests import toy_cells
 
 from polm_bench.cli import main
-from polm_bench.drill import crowd, disk, kill
+from polm_bench.drill import crowd, disk, kill, mlflow
 from polm_bench.drill.cell import Verdict, differences, half_made, unexplained
 from polm_bench.files import write_json
+from polm_bench.run import track
 
 
 def test_a_verdict_is_kept_until_a_promise_is_broken():
@@ -70,6 +71,15 @@ def test_toy_cells_outlive_full_disks_and_damage(tmp_path):
     verdict = disk.drill(tmp_path, lambda text: None, toy_cells.start, first=0.1)
     assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
     assert verdict.skipped or verdict.figures["full disks"] > 2
+
+
+@pytest.mark.slow
+def test_toy_cells_outlive_an_mlflow_that_is_down_slow_refuses_or_is_locked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    monkeypatch.setattr(track, "BUSY_SECONDS", 1.0)
+    verdict = mlflow.drill(tmp_path, lambda text: None, toy_cells.start, slow=2.0)
+    assert {name: broken for name, broken in verdict.promises.items() if broken} == {}
+    assert set(verdict.promises) == {mlflow.GOES_ON, mlflow.EQUAL, mlflow.LEVEL}
 
 
 def drill(capsys, *words: str) -> dict:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 from tests.run.toy_stages import LAUNCH
 
-from polm_bench.drill.cell import leave_network, log_of
+from polm_bench.drill.cell import NOTHING, leave_network, log_of
 from polm_bench.errors import PolmError
 from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
@@ -24,9 +24,11 @@ from polm_bench.run.elsewhere import Ended, Errand
 from polm_bench.run.execute import execute, perform
 from polm_bench.run.progress import PlainReporter
 from polm_bench.run.store import Store, writable
+from polm_bench.run.track import track
 
 STEPS, SECONDS = 12, 0.004
 BYTES = 64_000  # of weights, and of a checkpoint
+PROVENANCE = {"started": "2026-11-20T10:00:00+00:00", "finished": "2026-11-20T10:00:12+00:00", "command": "toy"}
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -55,7 +57,7 @@ class Evaluate(Stage):
     def run(self, job) -> None:
         time.sleep(SECONDS)
         weights = (job.path(self.model) / "model.safetensors").read_bytes()
-        score = {"task": "toy", "metric": "acc", "value": weights[0] / 255}
+        score = {"task": "toy", "metric": "acc", "filter": "none", "value": weights[0] / 255}
         (job.out / "scores.json").write_text(json.dumps([score]))
         (job.out / "items.parquet").write_bytes(weights[:2000])
         job.ledger.add(tokens_scored=len(weights))
@@ -82,9 +84,15 @@ def train(job, told: str) -> None:
     (job.out / "model.safetensors").write_bytes(state * (BYTES // 32))
 
 
-def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None) -> BaseProcess:
+def start(
+    words: Sequence[str],
+    home: Path,
+    apart: bool = False,
+    log: Path | None = None,
+    environment: Mapping[str, str] = NOTHING,
+) -> BaseProcess:
     """As the drills' own, with the cells of this file."""
-    process = get_context("fork").Process(target=_run, args=(words, home, apart, log or log_of(home)))
+    process = get_context("fork").Process(target=_run, args=(words, home, apart, log or log_of(home), environment))
     process.start()
     return process
 
@@ -99,18 +107,21 @@ def work(errand: Errand) -> Ended:
     return Ended(errand.number, str(home / "records" / f"{values['recipe']}-toy-s{values['seed']}.json"))
 
 
-def _run(words: Sequence[str], home: Path, apart: bool, log: Path) -> None:
+def _run(words: Sequence[str], home: Path, apart: bool, log: Path, environment: Mapping[str, str]) -> None:
     with log.open("a") as told:
         os.dup2(told.fileno(), 1)
         os.dup2(told.fileno(), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     if apart:
         leave_network()
+    os.environ.update(environment)
     status = 0
     try:
         values = dict(word.lstrip("+").split("=") for word in words if "=" in word)
         for recipe in values["recipe"].split(","):
             _cell(recipe, int(values.get("seed", 0)), home, log.with_suffix(".journal"))
+            if values.get("track") == "mlflow":
+                track(home / "records" / f"{recipe}-toy-s{values.get('seed', 0)}.json", home)
     except PolmError as mistake:
         sys.stderr.write(f"error: {mistake}\n")
         status = 2
@@ -136,7 +147,8 @@ def _cell(recipe: str, seed: int, home: Path, journal: Path) -> None:
         perform(stage, job)
 
     outcomes = execute(list(judges.values()), store, LAUNCH, PlainReporter(), name, work)
-    made = record.build(name, {"recipe": recipe, "seed": seed}, {}, model, judges, {}, outcomes, store, {})
+    cell = dict.fromkeys(("model", "data", "budget", "suite"), "toy") | {"recipe": recipe, "seed": seed, "config": {}}
+    made = record.build(name, cell, {}, model, judges, {}, outcomes, store, PROVENANCE)
     with writable(home):
         record.write(made, judges, {}, store, home / "records")
         upkeep.got(home, name)

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 def drill(which: str, times: int, processes: int, seed: int, as_json: bool) -> int:
     """Run one drill in a temporary home and print its figures; 1 when a promise was broken."""
-    from polm_bench.drill import crowd, disk, kill
+    from polm_bench.drill import crowd, disk, kill, mlflow
     from polm_bench.drill.cell import warm_up
 
     drills: dict[str, Callable[[Path], Verdict]] = {
         "kill": lambda folder: kill.drill(times, seed, folder, _say),
         "crowd": lambda folder: crowd.drill(processes, folder, _say),
         "disk": lambda folder: disk.drill(folder, _say),
+        "mlflow": lambda folder: mlflow.drill(folder, _say),
     }
     warm_up()
     with tempfile.TemporaryDirectory(prefix="polm-drill-", ignore_cleanup_errors=True) as folder:

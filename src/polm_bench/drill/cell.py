@@ -6,12 +6,13 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from polm_bench.errors import PolmError
@@ -24,6 +25,7 @@ from polm_bench.run.store import Store, damage
 from polm_bench.run.upkeep import litter
 
 Json = dict[str, Any]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 TINY = (
     "model=nano",
@@ -75,18 +77,31 @@ class Start(Protocol):
     """Starts a process that runs cells."""
 
     def __call__(
-        self, words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None
+        self,
+        words: Sequence[str],
+        home: Path,
+        apart: bool = False,
+        log: Path | None = None,
+        environment: Mapping[str, str] = NOTHING,
     ) -> BaseProcess: ...
 
 
-def start(words: Sequence[str], home: Path, apart: bool = False, log: Path | None = None) -> BaseProcess:
+def start(
+    words: Sequence[str],
+    home: Path,
+    apart: bool = False,
+    log: Path | None = None,
+    environment: Mapping[str, str] = NOTHING,
+) -> BaseProcess:
     """A process that runs the cells that the words describe; it is forked from one that has its imports done.
 
     `apart`: in a network namespace of its own, where the system allows it. What it says goes to `log`, else to the file beside the home;
     every stage that it really begins is a line of the journal beside the log.
     """
     context = get_context("forkserver")
-    process = context.Process(target=_run, args=([*words, *TINY], home, apart, log or log_of(home)))
+    given = {word.partition("=")[0] for word in words}
+    usual = [word for word in TINY if word.partition("=")[0] not in given]
+    process = context.Process(target=_run, args=([*words, *usual], home, apart, log or log_of(home), dict(environment)))
     process.start()
     return process
 
@@ -117,13 +132,14 @@ def journal_of(home: Path) -> Path:
     return log_of(home).with_suffix(".journal")
 
 
-def _run(words: list[str], home: Path, apart: bool, log: Path) -> None:
+def _run(words: list[str], home: Path, apart: bool, log: Path, environment: dict[str, str]) -> None:
     with log.open("a") as told:
         os.dup2(told.fileno(), 1)
         os.dup2(told.fileno(), 2)
     die_with(os.getppid())
     if apart:
         leave_network()
+    os.environ.update(environment)
     os.environ["POLM_HOME"] = str(home)
     try:
         status = _cells(words, home, log.with_suffix(".journal"))
@@ -137,6 +153,7 @@ def _run(words: list[str], home: Path, apart: bool, log: Path) -> None:
 def _cells(words: list[str], home: Path, journal: Path) -> int:
     from polm_bench.config import cells
     from polm_bench.run.execute import perform
+    from polm_bench.run.track import track
 
     def work(stage: Stage, job: Job) -> None:
         with journal.open("a") as begun:
@@ -145,7 +162,11 @@ def _cells(words: list[str], home: Path, journal: Path) -> int:
 
     plans = cells(words)
     want(home, plans)
-    paths = [run_cell(plan, home, PlainReporter(), work) for plan in plans]
+    paths = []
+    for plan in plans:
+        paths.append(run_cell(plan, home, PlainReporter(), work))
+        if plan.track == "mlflow":
+            track(paths[-1], home)
     return 0 if all(json.loads(path.read_text())["status"] == "ok" for path in paths) else 1
 
 
