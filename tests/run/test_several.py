@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.run import crew
 from tests.run.toy_stages import Note, Silent
 
 from polm_bench.errors import BadOverride, Diverged, StoreError
@@ -54,9 +57,15 @@ def test_how_many_processes_share_a_stage_is_not_in_its_key():
 
     keys = [
         [stage.key for stage in plan(["+recipe=dpo", *words]).stages()]
-        for words in (["launch=inline"], ["launch=multi_gpu"], ["launch=multi_gpu", "launch.num_processes=8"])
+        for words in (
+            ["launch=inline"],
+            ["launch=multi_gpu"],
+            ["launch=multi_gpu", "launch.num_processes=8"],
+            ["launch=fsdp"],
+            ["launch=deepspeed"],
+        )
     ]
-    assert keys[0] == keys[1] == keys[2]
+    assert all(found == keys[0] for found in keys)
 
 
 @pytest.mark.parametrize(("found", "told"), [("1", "number 0 of 1"), ("3", "number 0 of 3")])
@@ -67,6 +76,73 @@ def test_a_worker_that_is_one_of_another_number_stops(tmp_path, monkeypatch, fou
     monkeypatch.setenv("WORLD_SIZE", found)
     with pytest.raises(StoreError, match=told):
         isolate.one_of(job)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A process that no launcher has told of others."""
+    from accelerate import PartialState
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    PartialState._reset_state()
+    yield
+    PartialState._reset_state()
+
+
+def test_work_in_turns_refuses_processes_that_know_nothing_of_each_other(tmp_path, alone):
+    from polm_bench.decoding.turns import Turns
+
+    job = Job(tmp_path, tmp_path, {}, Launch("inline"), "cpu")
+    assert Turns.of(job) == (0, 1)
+    job.processes = 2
+    with pytest.raises(StoreError, match="2 processes were to share this stage, but Accelerate sees 1"):
+        Turns.of(job)
+
+
+def test_batches_in_turns_come_back_in_their_order(monkeypatch):
+    from polm_bench.decoding import turns
+
+    batches = ["a", "b", "c", "d", "e"]
+    parts = [[one.upper() for one in turns.Turns(rank, 2).mine(batches)] for rank in (0, 1)]
+    assert parts == [["A", "C", "E"], ["B", "D"]]
+    monkeypatch.setattr(turns, "gather_object", lambda own: parts if own == [parts[1]] else None)
+    assert turns.Turns(1, 2).over(batches, str.upper) == ["A", "B", "C", "D", "E"]
+    assert turns.ALONE.over(batches, str.upper) == ["A", "B", "C", "D", "E"]
+    assert [turns.Turns(0, 4).size(rows, 8) for rows in (3, 9, 100)] == [1, 3, 8]
+
+
+@pytest.mark.parametrize(("device", "there", "text"), [("auto", 1, "gives 1"), ("cuda:1", 4, "launch.device=cuda:1")])
+def test_more_processes_than_devices_are_refused(tmp_path, monkeypatch, device, there, text):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    launch = Launch("multi_gpu", isolate=True, num_processes=2, device=device)
+    job = Job(tmp_path, tmp_path, {}, launch, "cuda" if device == "auto" else device)
+    with pytest.raises(BadOverride, match=text):
+        isolate._devices(job, 2)
+    assert isolate._devices(job, 1) == [job.device]
+
+
+def test_what_deepspeed_needs_is_said_before_anything_starts(monkeypatch, home, capsys):
+    from polm_bench.cli.cells import show_plan
+    from polm_bench.run import launch
+
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    assert show_plan(["+recipe=sft", *TINY, "launch=deepspeed"], as_json=False) == 0
+    assert "Not on this machine: launch=deepspeed needs DeepSpeed, which is not installed" in capsys.readouterr().out
+    asked = Launch("deepspeed", isolate=True, num_processes=2, device="cpu", deepspeed={})
+    assert "pip install deepspeed" in str(asked.lacks())
+    monkeypatch.setattr(launch, "find_spec", lambda name: name)
+    assert "launch=deepspeed needs a device for each process" in str(asked.lacks())
+    assert Launch("fsdp", isolate=True, num_processes=2, device="cpu", fsdp={}).lacks() is None
+
+
+def test_a_model_is_shared_out_in_one_way():
+    with pytest.raises(ValueError, match="set one of them to null"):
+        Launch("fsdp", isolate=True, num_processes=2, fsdp={}, deepspeed={})
+    assert Launch("fsdp", isolate=True, num_processes=2, fsdp={}).in_shares
+    assert not Launch("fsdp", isolate=True, fsdp={}).in_shares
 
 
 def test_of_several_failures_the_one_that_says_most_is_told():
@@ -137,27 +213,150 @@ def train(recipe: str, model: Path, home: Path, *words: str) -> dict[str, list[d
     return {type(outcome.stage).__name__: outcome.curve for outcome in outcomes if outcome.curve}
 
 
+# few tokens and a low temperature: where rounding decides between two tokens, all that follows is another answer
+ROLLOUTS = ["recipe.rollouts.temperature=0.2", "budget.max_length=64", "launch.micro_batch=3"]
+BATCHES = ["suite.batch_size=3"]  # two for each task, so that both processes have one
+GRPO = ["+recipe=grpo", "recipe.reward._target_=polm_bench.rewards.Lexicon"]  # no answer of a random model is right
+CELLS = {
+    "ppo": ["+recipe=rlhf_ppo", *ROLLOUTS],  # a reward model, then a policy with a critic
+    "grpo": [*GRPO, "recipe.rollouts.group=4", *ROLLOUTS],  # two prompts a round
+    "lora": ["+recipe=lora", "recipe.adapter.config.lora_dropout=0"],  # each process would draw its own dropout
+    "dpo": ["+recipe=dpo"],
+    "plain": ["+recipe=base", *BATCHES],
+    "votes": ["+recipe=self_consistency", "recipe.decoder.count=3", "recipe.decoder.pattern='(\\d)'", *BATCHES],
+}
+SHARES = ["+recipe=dpo", "launch=fsdp", "launch.checkpoint_seconds=0.001"]  # a checkpoint after every step
+
+
+@pytest.fixture(scope="module")
+def shared(toy_model, tmp_path_factory) -> dict[str, dict[str, dict[str, Any]]]:
+    """What one process and two tell of the same cells: by cell, by number of processes, by kind of stage."""
+    place = tmp_path_factory.mktemp("several")
+    cells = [[*words, f"model.path={toy_model}", *TINY] for words in CELLS.values()]
+    for folder in ("one", "two", "shares"):
+        (place / folder).mkdir()
+    _crew(place / "two", cells)
+    _crew(place / "shares", [[*SHARES, f"model.path={toy_model}", *TINY]])
+    made = {
+        name: {"one": crew.run(words, place / "one"), "two": json.loads((place / "two" / f"{number}.json").read_text())}
+        for number, (name, words) in enumerate(zip(CELLS, cells, strict=True))
+    }
+    made["dpo"]["shares"] = json.loads((place / "shares" / "0.json").read_text())
+    return made
+
+
+def _crew(folder: Path, cells: list[list[str]]) -> None:
+    """Run cells with two processes."""
+    command = [sys.executable, "-m", "tests.run.crew", str(folder), json.dumps(cells)]
+    usual = os.environ | isolate._meeting(2) | {"OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(command, cwd=Path(__file__).parents[2], env=usual | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    while all(process.poll() in (None, 0) for process in started) and any(
+        process.poll() is None for process in started
+    ):
+        time.sleep(0.1)
+    for process in started:
+        process.kill()
+    assert [process.wait() for process in started] == [0, 0]
+
+
+def same_losses(one: list[dict[str, float]], two: list[dict[str, float]]) -> None:
+    """Compares losses within 1e-5, and what is plotted beside them within 1e-4, of the value or of 1 where it is smaller."""
+    assert [sorted(point) for point in one] == [sorted(point) for point in two]
+    for expected, found in zip(one, two, strict=True):
+        for name, value in expected.items():
+            near = 1e-5 if name in ("step", "tokens", "learning_rate", "loss", "value_loss", "reward") else 1e-4
+            assert found[name] == pytest.approx(value, rel=near, abs=near), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "words", "stages"),
+    ("cell", "stage"),
     [
-        ("dpo", [], {"TrainSFT", "TrainPairs"}),
-        (
-            "lora",
-            ["recipe.adapter.config.lora_dropout=0"],
-            {"TrainSFT"},
-        ),  # each process draws its own dropout, as each micro-batch does
+        ("lora", "TrainSFT"),
+        ("dpo", "TrainPairs"),
+        ("ppo", "TrainReward"),
+        ("ppo", "TrainPolicy"),
+        ("grpo", "TrainPolicy"),
     ],
 )
-def test_two_processes_give_the_losses_of_one(toy_model, tmp_path, recipe, words, stages):
-    one = train(recipe, toy_model, tmp_path / "one", *words)
-    two = train(recipe, toy_model, tmp_path / "two", *words, "launch=multi_gpu", "launch.num_processes=2")
-    assert one.keys() == two.keys() == stages
-    for kind in one:
-        for name in ("step", "tokens", "loss", "learning_rate", "grad_norm"):
-            expected = [point[name] for point in one[kind]]
-            assert [point[name] for point in two[kind]] == pytest.approx(expected, rel=1e-5), (kind, name)
-    assert not list((tmp_path / "two" / "store" / ".scratch").iterdir())
+def test_two_processes_give_the_losses_and_the_weights_of_one(shared, cell, stage):
+    from safetensors.torch import load_file
+
+    one, two = shared[cell]["one"][stage], shared[cell]["two"][stage]
+    assert len(one["curve"]) > 1
+    same_losses(one["curve"], two["curve"])
+    for name in ("tokens_trained", "tokens_generated", "tokens_scored", "flops"):
+        assert two["ledger"][name] == one["ledger"][name], name
+    weights = [load_file(next(Path(told["out"]).glob("*.safetensors"))) for told in (one, two)]
+    assert all(weights[1][name].allclose(weight, atol=1e-4) for name, weight in weights[0].items())
+
+
+@pytest.mark.slow
+def test_a_policy_learns_something_in_the_comparison(shared):
+    """Equal rewards would make equal losses of zero."""
+    for cell in ("ppo", "grpo"):
+        assert any(point["grad_norm"] > 1e-3 for point in shared[cell]["one"]["TrainPolicy"]["curve"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["plain", "votes"])
+def test_two_processes_score_every_item_as_one_does(shared, cell):
+    import pandas as pd
+
+    one, two = shared[cell]["one"]["Evaluate"], shared[cell]["two"]["Evaluate"]
+    scores, items = ([Path(told["out"]) / name for told in (one, two)] for name in ("scores.json", "items.parquet"))
+    assert json.loads(scores[0].read_text()) == json.loads(scores[1].read_text()) != []
+    pd.testing.assert_frame_equal(pd.read_parquet(items[1]), pd.read_parquet(items[0]))
+    for name in ("tokens_generated", "tokens_scored", "flops", "tokens_per_answer", "truncated_answers"):
+        assert two["ledger"][name] == one["ledger"][name] > 0, name
+
+
+@pytest.mark.slow
+def test_a_model_trained_in_shares_has_the_losses_of_one_process_and_is_whole(shared):
+    from polm_bench.models.load import load_model
+
+    for stage in ("TrainSFT", "TrainPairs"):
+        same_losses(*(shared["dpo"][how][stage]["curve"] for how in ("one", "shares")))
+    whole, expected = (
+        load_model(Path(shared["dpo"][how]["TrainPairs"]["out"]), "float32", "cpu") for how in ("shares", "one")
+    )
+    for weight, other in zip(whole.parameters(), expected.parameters(), strict=True):
+        assert weight.allclose(other, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_of_their_own_train_as_one_process_does(shared, toy_model, tmp_path):
+    two = train("dpo", toy_model, tmp_path, "launch=multi_gpu", "launch.num_processes=2")
+    assert two.keys() == {"TrainSFT", "TrainPairs"}
+    for stage, curve in two.items():
+        same_losses(shared["dpo"]["one"][stage]["curve"], curve)
+    assert not list((tmp_path / "store" / ".scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_a_worker_that_finds_another_world_stops_with_an_error(toy_model, tmp_path):
+    from polm_bench.config import plan
+
+    found = plan(["+recipe=base", f"model.path={toy_model}", *TINY])
+    stage = found.evaluations["base"]
+    told = {
+        "overrides": found.overrides,
+        "key": stage.key,
+        "out": str(tmp_path),
+        "scratch": str(tmp_path),
+        "inputs": {},
+    }
+    told |= {"launch": asdict(found.launch), "parent": os.getpid(), "processes": 2, "rank": 0, "device": "cpu"}
+    files = isolate.files_of(tmp_path, 0)
+    files.job.write_text(json.dumps(told))
+    world = {"RANK": "0", "WORLD_SIZE": "3"}
+    assert subprocess.run(isolate._command(files.job), env=os.environ | world, capture_output=True).returncode == 0
+    error = json.loads(files.result.read_text())["error"]
+    assert error["kind"] == "store"
+    assert "was to be number 0 of 2, and its environment says number 0 of 3" in error["text"]
 
 
 @pytest.mark.slow
@@ -182,5 +381,5 @@ train.run(job)
         env={name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")},
     )
     assert done.returncode == 1
-    assert "2 processes were to share this training, but Accelerate sees 1" in done.stderr
+    assert "2 processes were to share this stage, but Accelerate sees 1" in done.stderr
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"

@@ -1,0 +1,53 @@
+"""Runs cells as one of several processes that share their stages, all in one process a rank, so that imports are paid once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from polm_bench.config import plan
+from polm_bench.errors import PartDone
+from polm_bench.graph import ordered
+from polm_bench.run.execute import perform
+from polm_bench.run.job import Job
+
+TOLD = "told.json"
+
+
+def run(words: list[str], folder: Path, rank: int = 0, processes: int = 1) -> dict[str, dict[str, Any]]:
+    """Curve and ledger of each stage of a cell, by kind; what the folder has is not run again.
+
+    A model that is trained is not judged, so that evaluations are compared on the same weights.
+    """
+    from accelerate import PartialState
+
+    found = plan(words)
+    told = {}
+    paths: dict[str, Path] = {}
+    trained = found.graph.model
+    for stage in ordered(trained if trained.inputs else found.evaluations.get("self", found.evaluations["base"])):
+        paths[stage.key] = out = folder / stage.folder
+        shared = processes if stage.parallel else 1
+        if rank < shared and not (out / TOLD).exists():
+            job = Job(out, folder / f"scratch-{stage.key}", paths, found.launch, "cpu")
+            job.rank, job.processes = rank, shared
+            out.mkdir(parents=True, exist_ok=True)
+            job.scratch.mkdir(exist_ok=True)
+            with contextlib.suppress(PartDone):
+                perform(stage, job)
+                (out / TOLD).write_text(json.dumps({"curve": job.curve_points, "ledger": job.ledger.to_dict()}))
+        if processes > 1:
+            PartialState(cpu=True).wait_for_everyone()  # until the first has written
+        told[type(stage).__name__] = json.loads((out / TOLD).read_text()) | {"out": str(out)}
+    return told
+
+
+if __name__ == "__main__":
+    for number, words in enumerate(json.loads(sys.argv[2])):
+        told = run(words, Path(sys.argv[1]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        if os.environ["RANK"] == "0":
+            (Path(sys.argv[1]) / f"{number}.json").write_text(json.dumps(told))
