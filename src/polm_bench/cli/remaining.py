@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 class Remaining:
-    """Cells still to run, and a forecast from what like stages took in this store."""
+    """Cells still to run; their stages are forecast once, and weighed by that."""
 
     def __init__(self, plans: Sequence[Plan], place: Path, at_once: int | None = 1) -> None:
         from polm_bench.run.cell import store_of
+        from polm_bench.run.forecast import forecast
 
         self.store = store_of(place)
         self.total, self.number, self.at_once = len(plans), 0, at_once
@@ -26,6 +27,12 @@ class Remaining:
         for plan in plans:
             for goal in plan.goals():
                 self._need(goal)
+        folders = {key: folder for plan in plans for key, folder in plan.folders().items()}
+        told = {key: one.seconds for key, one in forecast([*self.stages.values()], self.store, folders=folders).items()}
+        known = [seconds for seconds in told.values() if seconds is not None]
+        usual = sum(known) / len(known) if known else 1.0
+        self.weights = {key: usual if seconds is None else seconds for key, seconds in told.items()}
+        self.foretold = bool(known)
 
     def _need(self, stage: Stage) -> None:
         """Add a stage that the store lacks, and what it needs; what only finished stages need is not run again."""
@@ -52,14 +59,12 @@ class Remaining:
         tell(line)
 
     def _rest(self, left: Sequence[Stage]) -> float | None:
-        """Seconds that these stages may take; a kind that this store has never run counts as the mean of the others."""
-        from polm_bench.run.forecast import forecast
-
-        if self.at_once is None:
-            return None
-        told = [one.seconds for one in forecast(left, self.store).values()]
-        known = [seconds for seconds in told if seconds is not None]
-        return sum(known) / len(known) * len(told) / min(self.at_once, self.total) if known else None
+        """Seconds that these stages may take: at the pace of those that this run has made; before the first, as forecast."""
+        ahead = sum(self.weights[stage.key] for stage in left)
+        made = sum(self.weights.values()) - ahead
+        if made > 0:
+            return self.seconds() * ahead / made
+        return ahead / min(self.at_once, self.total) if self.foretold and self.at_once else None
 
 
 def duration(seconds: float) -> str:

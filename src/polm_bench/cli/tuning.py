@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from polm_bench.cli.catalogue import names, settings
 from polm_bench.cli.cells import print_record
 from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
 from polm_bench.cli.remaining import tell
@@ -67,10 +68,10 @@ def tuned(words: Sequence[str]) -> tuple[Study, list[Trial], Path | None]:
 
 def tune_cells(cells: Sequence[Sequence[str]], trials: int, jobs: int) -> Swept:
     """Cells of a table: those whose recipe declares a search are tuned, in turn; the others are run, `jobs` at a time."""
-    from polm_bench.config import plan
-
-    searched = [list(cell) for cell in cells if plan(cell).search]
-    swept = sweep([cell for cell in cells if list(cell) not in searched], jobs)
+    recipes = {_recipe(cell) for cell in cells} & {*names("recipe")}
+    searching = {name for name in recipes if "search" in settings("recipe", name)}
+    searched = [cell for cell in cells if _recipe(cell) in searching]
+    swept = sweep([cell for cell in cells if cell not in searched], jobs)
     for number, cell in enumerate(searched, 1):
         tell(f"tuning {number} of {len(searched)}: {' '.join(cell)}")
         try:
@@ -85,6 +86,10 @@ def tune_cells(cells: Sequence[Sequence[str]], trials: int, jobs: int) -> Swept:
         else:
             swept.records.append(path)
     return swept
+
+
+def _recipe(cell: Sequence[str]) -> str:
+    return cell[0].removeprefix("+recipe=")  # a table's cells begin with it
 
 
 def split(words: Sequence[str]) -> tuple[list[str], Options]:
