@@ -3,8 +3,8 @@
     python benchmarks/records.py [--counts 100 1000 10000] [--table overview]
 
 The records are copies of the published ones under other seeds, whole and with all they hold; the items of their evaluations are shared, as those
-of real records are. Prints seconds of each command as a process of its own (the best of `--times`), and how they grow: time that does not
-depend on the number is left out of the growth, so 10.0 is linear where the number is ten times as large.
+of real records are. Prints processor and wall seconds of each command as a process of its own (the best of `--times`), and how the former grow:
+time that does not depend on the number is left out of the growth, so 10.0 is linear where the number is ten times as large.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from itertools import count, cycle, islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -38,19 +39,28 @@ def fill(home: Path, wanted: int, table: str) -> None:
         (folder / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
-def seconds(words: list[str], home: Path, times: int) -> float:
-    """Best wall seconds of a command."""
-    best = float("inf")
+class Taken(NamedTuple):
+    """Seconds of one command."""
+
+    processor: float
+    wall: float
+
+
+def seconds(words: list[str], home: Path, times: int) -> Taken:
+    """The least processor seconds of a command, and the least wall seconds."""
+    found = []
     for _ in range(times):
-        started = time.perf_counter()
+        started, before = time.perf_counter(), os.times()
         subprocess.run(
             [sys.executable, "-m", "polm_bench", *words],
             env=os.environ | {"POLM_HOME": str(home)},
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        best = min(best, time.perf_counter() - started)
-    return best
+        after = os.times()
+        processor = after.children_user + after.children_system - before.children_user - before.children_system
+        found.append(Taken(processor, time.perf_counter() - started))
+    return Taken(*map(min, zip(*found, strict=True)))
 
 
 def main() -> None:
@@ -64,7 +74,7 @@ def main() -> None:
         "status": ["status"],
         f"table {chosen.table}": ["table", chosen.table, "--records", "{records}"],
     }
-    found: dict[str, list[float]] = {name: [] for name in commands}
+    found: dict[str, list[Taken]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         for number in (0, *chosen.counts):
             home = Path(folder) / str(number)
@@ -73,11 +83,11 @@ def main() -> None:
                 told = [word.format(records=home / "records") for word in words]
                 found[name].append(seconds(told, home, chosen.times))
             shutil.rmtree(home)
-    print(f"{'records':<18}" + "".join(f"{number:>10,}" for number in chosen.counts) + "   growth at each step")
+    print(f"{'records':<18}" + "".join(f"{number:>20,}" for number in chosen.counts) + "   growth at each step")
     for name, (least, *taken) in found.items():
-        above = [max(one - least, 1e-3) for one in taken]
+        above = [max(one.processor - least.processor, 1e-3) for one in taken]
         growth = ", ".join(f"{after / before:.1f}" for before, after in pairwise(above))
-        print(f"{name:<18}" + "".join(f"{one:>8.2f} s" for one in taken) + f"   {growth}")
+        print(f"{name:<18}" + "".join(f"{one.processor:>10.2f} ({one.wall:.2f}) s" for one in taken) + f"   {growth}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def headlines(text: bytes) -> list[dict[str, Any]]:
         return []
     entries = text[start : text.index(b"\n ]", start)].removesuffix(b"\n  }").split(b"\n  },")
     wanted = [entry for entry in entries if b'"row": "self"' in entry and b'"headline": true' in entry]
-    found = [json.loads(entry + b"}") for entry in wanted]
+    found = json.loads(b"[" + b",".join(entry + b"}" for entry in wanted) + b"]")
     return [score for score in found if score["row"] == "self" and score["headline"]]
 
 

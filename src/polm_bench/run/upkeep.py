@@ -65,11 +65,11 @@ def status(home: Path) -> Json:
     at_work = running(Store(home / "store"))
     busy = {stage["owner"] for stage in at_work}
     cells: dict[str, Json] = {}
-    for path in sorted((home / "records").glob("*.json")):
+    for path in (home / "records").glob("*.json"):
         ended = _ending(path)
         if ended is not None:
             cells[path.stem] = ended
-    for path in sorted((home / "wanted").glob("*.json")):
+    for path in (home / "wanted").glob("*.json"):
         told = _read(path)
         if told is not None and cells.get(path.stem, {}).get("status") != "ok":
             cells[path.stem] = cells.get(path.stem, {}) | {"status": "wanted", "command": told["command"]}
