@@ -143,10 +143,13 @@ def test_jobs_end_with_the_command_that_waits_for_them(tmp_path, monkeypatch):
     assert gone == [job]
 
 
-@pytest.mark.slow
-def test_more_than_this_machine_has_is_refused_and_not_waited_for(tmp_path):
-    with pytest.raises(BadOverride, match=r"launch\.gpus=64: Ray sees 0 here"):
-        list(Ray(name="ray", gpus=64).each(toy_cells.work, errands(tmp_path, ("ipo", 0))))
+def test_a_cell_asks_a_cluster_for_a_device_where_there_is_one_and_never_for_more_than_this_machine_has():
+    assert Ray(name="ray").resources({"CPU": 2.0}) == {"num_cpus": 1, "num_gpus": 0}
+    assert Ray(name="ray").resources({"CPU": 2.0, "GPU": 4.0}) == {"num_cpus": 1, "num_gpus": 1}
+    assert Ray(name="ray", device="cpu").resources({"CPU": 2.0, "GPU": 4.0})["num_gpus"] == 0
+    with pytest.raises(BadOverride, match=r"launch\.gpus=64: Ray sees 0 here, so no cell would start"):
+        Ray(name="ray", gpus=64).resources({"CPU": 2.0})
+    assert Ray(name="ray", gpus=64, address="auto").resources({"CPU": 2.0})["num_gpus"] == 64  # it may grow
 
 
 @pytest.mark.slow

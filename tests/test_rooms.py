@@ -61,6 +61,9 @@ HEAVY = {
     "datasets",
     "pandas",
     "mergekit",
+    "ray",
+    "submitit",
+    "joblib",
 }
 LIGHT_ROOMS = {
     "graph",

@@ -49,7 +49,7 @@ def server(template, tmp_path_factory):
 def told(server, home, monkeypatch):
     """The server, whose address is in the environment of this test only."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     yield server
     server.delay, server.longest, server.unwanted = 0.0, None, None
@@ -72,12 +72,13 @@ def test_a_slow_server_is_given_up_in_seconds_and_what_it_did_too_late_is_not_th
     paths = [write(home, named("slow", seed)) for seed in (0, 1)]
     before = [path.read_bytes() for path in paths]
     track.track(paths[0], home)  # so that the experiment is there, and a request that is late makes runs
-    told.delay = 1.5
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    told.delay = 2.0
     started = time.monotonic()
     track.track(paths[1], home)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 30
     assert "polm-bench track replay" in capsys.readouterr().err
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     told.delay = 0.3
     track.replay(home)
     told.delay = 0.0

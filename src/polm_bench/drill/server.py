@@ -14,6 +14,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from polm_bench.drill.cell import Json
+from polm_bench.run.track import quiet
 
 LOOPBACK = "127.0.0.1"
 
@@ -45,6 +46,7 @@ def served(folder: Path) -> Iterator[Faults]:
     from mlflow.server import app
     from mlflow.server.handlers import initialize_backend_stores
 
+    quiet()
     initialize_backend_stores(
         f"sqlite:///{folder / 'mlflow.db'}", default_artifact_root=(folder / "artifacts").as_uri()
     )

@@ -47,7 +47,7 @@ class Ray(Elsewhere):
         except (OSError, RuntimeError) as error:
             raise PolmError(f"launch.address={self.address}: {error}") from error
         try:
-            task = ray.remote(**self._resources(ray.cluster_resources()), max_retries=RETRIES)(work)
+            task = ray.remote(**self.resources(ray.cluster_resources()), max_retries=RETRIES)(work)
             running = {task.remote(errand): errand for errand in errands}
             while running:
                 (first, *_), _ = ray.wait(list(running))
@@ -62,7 +62,7 @@ class Ray(Elsewhere):
     def at_once(self) -> int | None:
         return max(1, int((os.cpu_count() or 1) // self.cpus)) if self.address is None else None
 
-    def _resources(self, has: dict[str, float]) -> dict[str, float]:
+    def resources(self, has: dict[str, float]) -> dict[str, float]:
         """What a cell asks of the cluster, which gives it devices of its own. Raises BadOverride for what a cluster of one machine hasn't."""
         wanted = self.gpus
         if wanted is None:

@@ -7,6 +7,7 @@ MLflow does, a run goes on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import sys
@@ -116,13 +117,10 @@ def _client(home: Path, waiting: Mapping[str, str] = HURRIED) -> MlflowClient:
     # One telemetry look-up per process and minutes of retries are MLflow's defaults; an explicit setting wins.
     for name, value in {"MLFLOW_DISABLE_TELEMETRY": "true", **waiting}.items():
         os.environ.setdefault(name, value)
-    import logging
-
     from filelock import FileLock
     from mlflow import MlflowClient
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what we warn of in a line
+    quiet()
     home.mkdir(parents=True, exist_ok=True)
     if tracking_uri(home) == _sqlite(home):
         _must_be_free(home / "mlflow.db")
@@ -130,6 +128,12 @@ def _client(home: Path, waiting: Mapping[str, str] = HURRIED) -> MlflowClient:
         client = MlflowClient(tracking_uri=tracking_uri(home))
         client.search_experiments(max_results=1)
     return client
+
+
+def quiet() -> None:
+    """Keep MLflow from telling its migrations, and from tracebacks of what we warn of in a line."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _must_be_free(database: Path) -> None:
