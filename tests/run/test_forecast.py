@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tests.conftest import NANO
@@ -16,6 +21,7 @@ from polm_bench.run.launch import Launch
 from polm_bench.run.store import Store
 
 GB = 1e9
+REVIEWS = Path(__file__).parents[2] / "results" / "reviews" / "records"
 SHAPE = Shape(parameters=1000, bytes=2000, layers=2, hidden=10, vocabulary=50)
 CPU = Launch(name="inline", device="cpu")
 
@@ -80,6 +86,14 @@ class TestCounting:
         assert work.memory(sft(1), CPU) == (16_000 + activations, 16_000)
         assert work.memory(sft(1, adapter={"class": "Adapter"}), CPU) == (4_000 + activations, 4_000)
         assert work.memory(sketch("Select"), CPU) == (4_000, 4_000)
+
+    def test_what_is_counted_for_a_model_of_135M_is_near_what_training_it_took(self):
+        record = json.loads(next(REVIEWS.glob("sft-*.json")).read_text())
+        took = next(stage["ledger"] for stage in record["stages"] if stage["kind"] == "TrainSFT")
+        shape = Shape(took["total_params"], 0, layers=30, hidden=576, vocabulary=49152)  # SmolLM2-135M's config.json
+        one = sketch(shape=shape, optim={}, spend=spend(40_000, batch=8, max_length=256))
+        assert work.operations(one) == pytest.approx(took["flops"], rel=0.1)
+        assert work.memory(one, CPU).all == pytest.approx(took["peak_host_bytes"], rel=0.2)
 
     def test_the_base_is_found_through_the_inputs(self):
         chain = {"c": {"class": "Fold", "base": [{"stage": "s"}]}, "s": {"class": "TrainSFT", "init": {"stage": "f"}}}
@@ -198,3 +212,15 @@ class TestFitting:
 
     def test_on_a_device_the_memory_of_the_machine_is_not_counted(self):
         assert History().expect(sft(1), Launch(name="inline", device="cuda")).host_bytes is None
+
+
+def test_a_plan_loads_no_model_library_and_names_what_each_figure_stands_on(tmp_path):
+    code = (
+        "import sys\nfrom polm_bench.cli.app import main\nstatus = main(['plan', '+recipe=sft', '--json'])\n"
+        "sys.exit(status or bool({'torch', 'transformers', 'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"POLM_HOME": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    told = {stage["kind"]: stage for stage in json.loads(ran.stdout)["stages"]}["TrainSFT"]
+    assert told["basis"] == {"memory_bytes": "at least", "disk_bytes": "counted", "host_bytes": "counted"}
+    assert (told["seconds"], told["disk_bytes"]) == (None, 4 * 3_541_248)
