@@ -140,10 +140,11 @@ def test_a_comparison_names_what_differs_in_settings_and_surroundings(tmp_path):
     first = read(write_record(tmp_path / "a", "dpo"))
     other = make_record("dpo", 1)
     other["cell"]["config"]["recipe"]["loss"]["beta"] = 0.3
+    other["cell"]["config"]["recipe"]["meta"] = {"title": "another"}  # says something and sets nothing
     other["provenance"]["versions"] = {**other["provenance"]["versions"], "torch": "2.12.0"}
     second = read(write_record(tmp_path / "b", "dpo", 1, cell=other["cell"], provenance=other["provenance"]))
     found = compare(first, second)
-    assert ("recipe.loss.beta", 0.1, 0.3) in found.settings
+    assert found.settings == [("recipe.loss.beta", 0.1, 0.3), ("seed", 0, 1), ("seed=", 0, 1)]
     assert found.surroundings == [("versions.torch", "2.13.0", "2.12.0")]
     assert [name.partition("-")[0] for name in found.shared_stages] == ["TrainSFT"]
     text = printed(lambda what, console: what.print(console), found)

@@ -103,8 +103,12 @@ def compare(a: Record, b: Record) -> Comparison:
 
 
 def _settings(record: Record) -> dict[str, Any]:
+    """The cell's groups and all that they set; what a recipe says of itself sets nothing."""
     names = {name: record.cell[name] for name in _GROUPS}
-    return {**record.cell["config"], **{f"{name}=": value for name, value in names.items()}}
+    config = dict(record.cell["config"])
+    if isinstance(config.get("recipe"), dict):
+        config["recipe"] = {name: value for name, value in config["recipe"].items() if name != "meta"}
+    return {**config, **{f"{name}=": value for name, value in names.items()}}
 
 
 def _surroundings(record: Record) -> dict[str, Any]:
