@@ -30,6 +30,7 @@ EXPERIMENT_TAGS = {
 }
 LOCK_SECONDS = 60  # to wait for another process that mirrors into the same database
 BUSY_SECONDS = 10  # to wait for a database that somebody else has locked; MLflow would wait 20 for every statement
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 HURRIED = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -114,8 +115,8 @@ def initialise(home: Path) -> str:
 
 
 def _client(home: Path, waiting: Mapping[str, str] = HURRIED) -> MlflowClient:
-    # One telemetry look-up per process and minutes of retries are MLflow's defaults; an explicit setting wins.
-    for name, value in {"MLFLOW_DISABLE_TELEMETRY": "true", **waiting}.items():
+    # One telemetry look-up per process, a line on stdout per run and minutes of retries are MLflow's defaults; an explicit setting wins.
+    for name, value in {**QUIET, **waiting}.items():
         os.environ.setdefault(name, value)
     from filelock import FileLock
     from mlflow import MlflowClient
