@@ -47,7 +47,8 @@ def run(words: list[str], folder: Path, rank: int = 0, processes: int = 1) -> di
 
 
 if __name__ == "__main__":
-    for number, words in enumerate(json.loads(sys.argv[2])):
-        told = run(words, Path(sys.argv[1]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-        if os.environ["RANK"] == "0":
-            (Path(sys.argv[1]) / f"{number}.json").write_text(json.dumps(told))
+    rank, processes = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    for name, (folder, words) in json.loads(Path(sys.argv[1]).read_text()).items():
+        told = run(words, Path(folder), rank, processes)
+        if rank == 0:
+            Path(sys.argv[1]).with_name(f"{name}.json").write_text(json.dumps(told))

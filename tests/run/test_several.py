@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.run import crew
 from tests.run.toy_stages import Note, Silent
 
 from polm_bench.errors import BadOverride, Diverged, StoreError
+from polm_bench.graph import Stage
 from polm_bench.run import isolate
 from polm_bench.run.execute import execute, perform
 from polm_bench.run.job import Job
@@ -202,17 +202,6 @@ def test_a_worker_that_is_lost_ends_the_others_and_is_told(ordered, orders, kind
     assert time.monotonic() - started < 300  # not the 600 seconds of the one that hangs
 
 
-def train(recipe: str, model: Path, home: Path, *words: str) -> dict[str, list[dict[str, float]]]:
-    """Curves of the training stages of a recipe."""
-    from polm_bench.config import plan
-
-    found = plan([f"+recipe={recipe}", f"model.path={model}", *TINY, *words])
-    work = partial(isolate.run_apart, overrides=found.overrides) if found.launch.isolate else perform
-    outcomes = execute([found.graph.model], Store(home / "store"), found.launch, Silent(), "test", work)
-    assert [outcome.status for outcome in outcomes] == ["ok"] * len(outcomes), outcomes[-1].reason
-    return {type(outcome.stage).__name__: outcome.curve for outcome in outcomes if outcome.curve}
-
-
 # few tokens and a low temperature: where rounding decides between two tokens, all that follows is another answer
 ROLLOUTS = ["recipe.rollouts.temperature=0.2", "budget.max_length=64", "launch.micro_batch=3"]
 BATCHES = ["suite.batch_size=3"]  # two for each task, so that both processes have one
@@ -225,37 +214,34 @@ CELLS = {
     "plain": ["+recipe=base", *BATCHES],
     "votes": ["+recipe=self_consistency", "recipe.decoder.count=3", "recipe.decoder.pattern='(\\d)'", *BATCHES],
 }
-SHARES = ["+recipe=dpo", "launch=fsdp", "launch.checkpoint_seconds=0.001"]  # a checkpoint after every step
+SHARES = ["launch=fsdp", "launch.checkpoint_seconds=0.001"]  # a checkpoint after every step
 
 
 @pytest.fixture(scope="module")
 def shared(toy_model, tmp_path_factory) -> dict[str, dict[str, dict[str, Any]]]:
     """What one process and two tell of the same cells: by cell, by number of processes, by kind of stage."""
     place = tmp_path_factory.mktemp("several")
-    cells = [[*words, f"model.path={toy_model}", *TINY] for words in CELLS.values()]
     for folder in ("one", "two", "shares"):
         (place / folder).mkdir()
-    _crew(place / "two", cells)
-    _crew(place / "shares", [[*SHARES, f"model.path={toy_model}", *TINY]])
-    made = {
-        name: {"one": crew.run(words, place / "one"), "two": json.loads((place / "two" / f"{number}.json").read_text())}
-        for number, (name, words) in enumerate(zip(CELLS, cells, strict=True))
-    }
-    made["dpo"]["shares"] = json.loads((place / "shares" / "0.json").read_text())
+    cells = {name: [*words, f"model.path={toy_model}", *TINY] for name, words in CELLS.items()}
+    orders = {name: (str(place / "two"), words) for name, words in cells.items()}
+    orders["shares"] = (str(place / "shares"), [*cells["dpo"], *SHARES])
+    (place / "orders").write_text(json.dumps(orders))
+    _two_processes(place / "orders")
+    told = {name: json.loads((place / f"{name}.json").read_text()) for name in orders}
+    made = {name: {"one": crew.run(words, place / "one"), "two": told[name]} for name, words in cells.items()}
+    made["dpo"]["shares"] = told["shares"]
     return made
 
 
-def _crew(folder: Path, cells: list[list[str]]) -> None:
-    """Run cells with two processes."""
-    command = [sys.executable, "-m", "tests.run.crew", str(folder), json.dumps(cells)]
+def _two_processes(orders: Path) -> None:
+    command = [sys.executable, "-m", "tests.run.crew", str(orders)]
     usual = os.environ | isolate._meeting(2) | {"OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(command, cwd=Path(__file__).parents[2], env=usual | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
-    while all(process.poll() in (None, 0) for process in started) and any(
-        process.poll() is None for process in started
-    ):
+    while {process.poll() for process in started} <= {None, 0} and any(process.poll() is None for process in started):
         time.sleep(0.1)
     for process in started:
         process.kill()
@@ -286,7 +272,7 @@ def test_two_processes_give_the_losses_and_the_weights_of_one(shared, cell, stag
     from safetensors.torch import load_file
 
     one, two = shared[cell]["one"][stage], shared[cell]["two"][stage]
-    assert len(one["curve"]) > 1
+    assert one["curve"]
     same_losses(one["curve"], two["curve"])
     for name in ("tokens_trained", "tokens_generated", "tokens_scored", "flops"):
         assert two["ledger"][name] == one["ledger"][name], name
@@ -329,10 +315,16 @@ def test_a_model_trained_in_shares_has_the_losses_of_one_process_and_is_whole(sh
 
 @pytest.mark.slow
 def test_workers_of_their_own_train_as_one_process_does(shared, toy_model, tmp_path):
-    two = train("dpo", toy_model, tmp_path, "launch=multi_gpu", "launch.num_processes=2")
-    assert two.keys() == {"TrainSFT", "TrainPairs"}
-    for stage, curve in two.items():
-        same_losses(shared["dpo"]["one"][stage]["curve"], curve)
+    from polm_bench.config import plan
+
+    found = plan([*CELLS["dpo"], f"model.path={toy_model}", *TINY, "launch=multi_gpu"])
+
+    def work(stage: Stage, job: Job) -> None:
+        isolate.run_apart(stage, job, found.overrides) if stage.parallel else perform(stage, job)
+
+    outcomes = execute([found.graph.start], Store(tmp_path / "store"), found.launch, Silent(), "test", work)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"], outcomes[-1].reason
+    same_losses(shared["dpo"]["one"]["TrainSFT"]["curve"], outcomes[-1].curve)
     assert not list((tmp_path / "store" / ".scratch").iterdir())
 
 
