@@ -17,14 +17,13 @@ from polm_bench.report.effects import column_for
 from polm_bench.report.items import Evaluation, align
 from polm_bench.report.measure import Figure, bootstrap, distinct, figure, gap, is_mean
 from polm_bench.report.parts import Column, Entry
-from polm_bench.report.power import components_of
 from polm_bench.report.ranking import ranks
 from polm_bench.report.records import Record
+from polm_bench.report.settle import Next, settle
 from polm_bench.report.spec import Place
-from polm_bench.stats import Bootstrap, chance_above, chance_of_best, clusters_needed, seeds_needed
+from polm_bench.stats import Bootstrap, chance_above, chance_of_best
 
 RETENTION = "bits_per_byte"  # of text that nothing was trained on: what `retention` names
-POWER = 0.8
 
 
 class Wanted(NamedTuple):
@@ -59,19 +58,6 @@ class Candidate(NamedTuple):
     figure: Figure | None = None
     chance: float | None = None  # to be the best of those that fit
     rank: tuple[int, int] | None = None
-
-
-class Next(NamedTuple):
-    """What would settle a tie between the two that lead."""
-
-    leader: str
-    rival: str
-    cells: tuple[tuple[str, float], ...]  # command, and the seconds that other seeds of it took
-    seeds: (
-        int | None
-    )  # that would show a difference as large as the one seen with power 0.8; None: no number would, or unknown
-    items: int | None  # ... at the present seeds, where no number of seeds would
-    gap: float
 
 
 class Advice(NamedTuple):
@@ -147,7 +133,7 @@ def _advice(place: Place, entries: Sequence[Entry], wanted: Wanted) -> Advice | 
     fit = _compared(scored, column, draws)
     names = {one.entry.name for one in fit}
     unfit = [one for one in every if one.entry.name not in names]
-    return Advice(place, column, fit, tuple(unfit), len(entries) - len(right), _next(place, column, fit))
+    return Advice(place, column, fit, tuple(unfit), len(entries) - len(right), settle(place, column, fit))
 
 
 def _column(entries: Sequence[Entry], name: str) -> Column | None:
@@ -238,42 +224,3 @@ def _chances(fit: Sequence[Candidate], column: Column, draws: Bootstrap) -> dict
     matrices = np.split(column.sign * side.scores, ends)
     found = chance_of_best(matrices, draws, clusters=side.clusters, weights=side.weights)
     return dict(zip(own, found, strict=True))
-
-
-def _next(place: Place, column: Column, fit: Sequence[Candidate]) -> Next | None:
-    """The cells that would tell the likeliest best from its likeliest rival; None where nothing stands in doubt."""
-    tied = [one for one in fit if one.rank is not None and one.rank[0] == 1]
-    if len(tied) < 2:
-        return None
-    leader, rival = tied[:2]
-    seeds = [{one.seed for one in each.entry.evaluations} for each in (leader, rival)]
-    open_ = [each for each in (leader, rival) if not _seedless(each)]
-    wanted = next(seed for seed in range(len(seeds[0] | seeds[1]) + 1) if any(seed not in own for own in seeds))
-    todo = [each for each, own in zip((leader, rival), seeds, strict=True) if each in open_ and wanted not in own]
-    if not todo:
-        return None
-    pairs = [
-        (one, other) for one in leader.entry.evaluations for other in rival.entry.evaluations if one.seed == other.seed
-    ]
-    apart = abs(leader.figure.value - rival.figure.value) if leader.figure and rival.figure else 0.0
-    split = components_of(pairs, column.name) if pairs else None
-    needed = items = None
-    if split and apart:
-        needed = seeds_needed(apart, split[0], split[2], POWER)
-        if needed is None:
-            count = clusters_needed(apart, split[0], max(2, len(pairs)), POWER)
-            items = None if count is None else round(count * split[1] / split[2])
-    commands = ("polm-bench run " + " ".join(place.overrides(each.entry.name, wanted)) for each in todo)
-    took = (3600 * each.hours + _judging(each) for each in todo)
-    return Next(leader.entry.name, rival.entry.name, tuple(zip(commands, took, strict=True)), needed, items, apart)
-
-
-def _seedless(one: Candidate) -> bool:
-    """Whether several seeds made the same model, so that one more would tell nothing."""
-    return len(one.entry.evaluations) > 1 and len(distinct(one.entry.evaluations)) == 1
-
-
-def _judging(one: Candidate) -> float:
-    """Seconds that the suite takes."""
-    told = [float(record.data["cost"].get("evaluation_seconds") or 0) for record in one.entry.records]
-    return sum(told) / len(told)

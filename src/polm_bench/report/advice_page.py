@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from polm_bench.report import words
-from polm_bench.report.advice import Advice, Candidate, Next, Wanted
+from polm_bench.report.advice import Advice, Candidate, Wanted
 from polm_bench.report.page import Page, Part, Sheet
+from polm_bench.report.settle import Next
 
 
 def advice_page(found: Sequence[Advice], wanted: Wanted) -> Page:
