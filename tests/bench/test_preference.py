@@ -74,6 +74,7 @@ def test_both_sides_train_the_same(capsys):
     assert found.ratios["ours"]["tokens"] < 0.4  # a third for the reference, and the prompt once
     assert all(math.isfinite(value) and value > 0 for value in found.ratios["ours"].values())
     for one in found.sides.values():
+        assert min(one["split"].values()) >= 0
         timed = 4 * 2 / one["pairs_per_second"]
         assert sum(one["split"].values()) * 2 / 1000 == pytest.approx(timed)
     assert found.sides["ours"]["split"]["reference"] == 0 < found.sides["trl"]["split"]["reference"]

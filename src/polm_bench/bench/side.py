@@ -248,10 +248,10 @@ def run(task: Task) -> Json:
         if theirs is not None:
             clock.watch(theirs, "forward", "reference", inside="forward")
         trainer.train()
-        peak = peak_host_bytes()
+        peak, parts = peak_host_bytes(), dict(clock.parts)
         tokens, flops = count(trainer, theirs, task)
     pairs = task.batch * task.steps
-    parts = clock.parts | {"other": clock.total - sum(clock.parts.values())}
+    parts["other"] = clock.total - sum(parts.values())
     own_reference = reference * task.steps / (task.steps + task.warm)
     return {
         "pairs_per_second": pairs / clock.total,
@@ -269,7 +269,8 @@ def run(task: Task) -> Json:
 def count(trainer: Trainer, reference: PreTrainedModel | None, task: Task) -> tuple[int, float]:
     """Tokens and floating-point operations of one more step's forward and backward passes.
 
-    The products of linear layers and of the output layer are counted, recomputed ones too, but not attention's own, which run in a fused kernel.
+    The products of linear layers and of the output layer are counted, recomputed ones too, but neither attention's own, which run in a fused
+    kernel, nor those that trl's output layer adds up in place.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
