@@ -137,15 +137,17 @@ def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(saved, tmp_
     assert content_of(again) == content_of(saved)
 
 
-def test_saving_in_place_keeps_the_records_it_reads_and_drops_the_others(saved, tmp_path):
+def test_saving_in_place_drops_older_records_of_its_cells_and_items_that_nobody_names(table, saved, tmp_path):
     saved = shutil.copytree(saved, tmp_path / "spine")
-    fewer = make_spec(recipes=["base", "sft"])
-    publish(build(fewer, load(saved / "records")), saved.parent)
-    records = load(saved / "records")
-    assert {record.cell["recipe"] for record in records} == {"base", "sft"}
-    kept = {record.items_path(row) for record in records for row in record.data["items"]}
-    left = set((saved / "records" / "items").iterdir()) - kept
-    assert [path.name[:6] for path in left] == ["asked-"]  # what all evaluations were asked, once
+    before = content_of(saved)
+    path = next((saved / "records").glob("dpo-*-s0-*.json"))
+    (saved / "records" / f"{path.stem[:-12]}000000000000.json").write_bytes(path.read_bytes())
+    other = saved / "records" / path.name.replace("dpo-", "of_a_reader-")
+    other.write_bytes(path.read_bytes())
+    items = next((saved / "records" / "items").glob("[!a]*.parquet"))
+    shutil.copy(items, items.with_name("000000000000.parquet"))
+    publish(build(table.spec, load(saved / "records")), saved.parent)
+    assert content_of(saved) == before | {str(other.relative_to(saved)): path.read_bytes()}
 
 
 def test_published_items_read_as_they_were_and_are_smaller(spine, saved):

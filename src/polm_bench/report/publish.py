@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from polm_bench.report.page import Page, render
-from polm_bench.report.records import Record
-from polm_bench.report.slim import copy_slim
+from polm_bench.report.records import Record, load
+from polm_bench.report.slim import asked_by, copy_slim
 from polm_bench.report.spec import TableSpec
 
 
 def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) -> Path:
     """Write `results/NAME/`: records/, NAME.md, NAME.csv, NAME.svg where it has a plot, reproduce.sh. Returns it.
 
-    Records and items that the table no longer stands on are removed from its `records/`. A table that reads another's records keeps none of
-    its own: what is missing there is added there, and nothing removed.
+    Older records of its cells are removed from its `records/`, and items that no record there names. A table that reads another's records keeps
+    none of its own: what is missing there is added there, and nothing removed.
     """
     name, target = spec.name, Path(results) / spec.name
     target.mkdir(parents=True, exist_ok=True)
     owner = spec.records_of or name
-    copy_records(records, Path(results) / owner / "records", prune=owner == name)
+    copy_records(records, Path(results) / owner / "records", spec.record_names() if owner == name else ())
     shown = "Foretold against taken" if spec.view == "forecast" else "Quality against cost"
     tail = f"\n![{shown}]({name}.svg)\n" if page.drawing else ""
     place = "records/" if owner == name else f"../{owner}/records/"
@@ -45,8 +45,8 @@ def reproduce(spec: TableSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def copy_records(records: Iterable[Record], target: Path, prune: bool) -> None:
-    """Copy records and their items into a folder; `prune` removes from it what is none of them."""
+def copy_records(records: Iterable[Record], target: Path, replaced: Sequence[str]) -> None:
+    """Copy records and their items into a folder; others there whose names begin with one of `replaced` are removed."""
     (target / "items").mkdir(parents=True, exist_ok=True)
     kept: set[Path] = set()
     done: set[Path] = set()
@@ -54,15 +54,25 @@ def copy_records(records: Iterable[Record], target: Path, prune: bool) -> None:
         for row in record.data["items"]:
             source = record.items_path(row)
             if source and source not in done:
-                kept.update(copy_slim(source, target / "items"))
+                copy_slim(source, target / "items")
                 done.add(source)
         path = target / record.path.name
         kept.add(path)
         if not (path.exists() and path.samefile(record.path)):
             _write(path, record.path.read_text(encoding="utf-8"))
-    for path in (*target.glob("*.json"), *target.glob("items/*.parquet")) if prune else ():
-        if path not in kept:
+    if replaced:
+        _prune(target, kept, tuple(replaced))
+
+
+def _prune(folder: Path, kept: set[Path], replaced: tuple[str, ...]) -> None:
+    for path in set(folder.glob("*.json")) - kept:
+        if path.name.startswith(replaced):
             path.unlink()
+    left = load(folder)
+    items = {own for record in left for row in record.data["items"] if (own := record.items_path(row))}
+    shared = {folder / "items" / name for path in items if (name := asked_by(path))}
+    for path in set(folder.glob("items/*.parquet")) - items - shared:
+        path.unlink()
 
 
 def _write(path: Path, text: str) -> None:

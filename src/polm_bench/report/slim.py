@@ -50,6 +50,11 @@ def asked_of(table: pyarrow.Table) -> str | None:
     return name.decode() if name else None
 
 
+def asked_by(path: Path) -> str | None:
+    """Name of the file beside it that a file of items stands on too. Raises StoreError when it is missing or unreadable."""
+    return asked_of(_read(path, []))
+
+
 def copy_slim(source: Path, folder: Path) -> list[Path]:
     """Copy a file of items to a folder, without what others there have too; returns the files it now stands on."""
     import pyarrow.parquet as pq
