@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 METHOD = "torch FlopCounterMode on the meta device at three lengths, interpolated (exact: a transformer's count is quadratic in length)"
 LENGTHS = (16, 32, 64)
-PLAIN = (bool, int, float, str, tuple)
+PLACES = ("name_or_path", "_name_or_path")
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,18 @@ _COUNTS: dict[Shape, FlopCount] = {}
 
 def _shape(model: PreTrainedModel) -> Shape:
     """All that a count on the meta device can depend on: modules and their plain attributes, sizes of tensors, and which of these are trained."""
-    modules = (
-        (name, type(module), repr({key: kept for key, kept in vars(module).items() if isinstance(kept, PLAIN)}))
-        for name, module in model.named_modules()
-    )
+    modules = ((name, type(module), repr(_plain(vars(module)))) for name, module in model.named_modules())
     tensors = (
         (name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
     )
-    return (*modules, *tensors, model.config.to_json_string(use_diff=False))
+    return (*modules, *tensors, repr(_plain(model.config.to_dict(), dict, list)))
+
+
+def _plain(attributes: Mapping[str, Any], *more: type) -> dict[str, Any]:
+    """Those that are numbers and names, but for the folder that a model was loaded from."""
+    kept = (bool, int, float, str, tuple, *more)
+    return {name: value for name, value in attributes.items() if isinstance(value, kept) and name not in PLACES}
 
 
 def _count(prepared: AbstractContextManager[Counted]) -> FlopCount:
