@@ -26,7 +26,7 @@ COSTS = {
     "served_bytes", "decode_tokens_per_second", "serve_peak_bytes", "tokens_per_answer", "load_seconds", "cache_bytes",
 }  # fmt: skip
 RECORD = {
-    "schema", "id", "cell", "recipe", "status", "reason", "stages", "rows", "scores", "items", "curves", "cost", "provenance",
+    "schema", "id", "cell", "recipe", "status", "reason", "stages", "rows", "scores", "items", "curves", "cost", "contamination", "provenance",
 }  # fmt: skip
 
 
