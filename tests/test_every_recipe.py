@@ -206,10 +206,10 @@ class TestAlignedReasoningAndMerged(Made):
 
     def test_methods_share_their_sft_and_the_base_is_judged_once(self, records):
         _, made = records
-        starts = {recipe: record["rows"].get("start") for recipe, record in made.items()}
+        starts = {recipe: record["rows"].get("start") for recipe, (_, record) in made.items()}
         assert starts["dpo"] == starts["simpo"] == starts["kto"] is not None
-        assert len({record["rows"]["base"] for record in made.values()}) == 1
-        shared = {stage["kind"]: stage["shared"] for stage in made["simpo"]["stages"]}
+        assert len({record["rows"]["base"] for _, record in made.values()}) == 1
+        shared = {stage["kind"]: stage["shared"] for stage in made["simpo"][1]["stages"]}
         assert shared["TrainSFT"]
         assert not shared["TrainPairs"]
 

@@ -176,7 +176,8 @@ def test_every_table_whose_records_are_published_is_published_and_no_other():
 @pytest.mark.parametrize("name", [name for name in published() if name != "forecast"])  # see test_forecast_table
 def test_every_published_table_is_what_its_records_make(name, tmp_path):
     again, there = content_of(rebuild(name, tmp_path)), content_of(RESULTS / name)
-    assert sorted(again) == sorted(there)
+    assert set(again) <= set(there)
+    assert all(file.startswith("records/") for file in there.keys() - again.keys())  # those that other tables read
     for file, content in again.items():
         assert there[file] == content, f"{file}: python tests/refresh_results.py {name}"
 

@@ -29,6 +29,7 @@ def drill(folder: Path, say: Callable[[str], None], start: Start = start, slow: 
     verdict = Verdict("mlflow")
     started = time.monotonic()
     with served(folder) as server:
+        _empty(folder / "well", {URI: server.address})  # MLflow keeps the store of an earlier server in this process
         wanted = _undisturbed(start, folder / "well", server)
         for name in ("down", "slow", "refuses", "locked"):
             home = folder / name
@@ -78,18 +79,25 @@ def _fault(name: str, home: Path, server: Faults, slow: float) -> Iterator[Mappi
 
 def _level(name: str, home: Path, environment: Mapping[str, str]) -> list[str]:
     """How MLflow differs from the home's one record once it was replayed; leaves MLflow empty for the next home."""
-    from mlflow import MlflowClient
-
     with _set(environment):
         mirrored = track.replay(home)
         again = track.replay(home)
+    runs = _empty(home, environment)
+    children = sum("mlflow.parentRunId" in tags for tags in runs)
+    found = [mirrored, again, children, len(runs) - children]
+    return [] if found == [1, 0, 1, 1] else [f"{name}: mirrored {found[0]}, then {found[1]}; {found[2:]} runs, parents"]
+
+
+def _empty(home: Path, environment: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """Delete the runs that MLflow has; gives their tags."""
+    from mlflow import MlflowClient
+
+    with _set(environment):
         client = MlflowClient(track.tracking_uri(home))
         runs = client.search_runs([track.initialise(home)])
-        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
         for run in runs:
             client.delete_run(run.info.run_id)
-    found = [mirrored, again, len(children), len(runs) - len(children)]
-    return [] if found == [1, 0, 1, 1] else [f"{name}: mirrored {found[0]}, then {found[1]}; {found[2:]} runs, parents"]
+    return [run.data.tags for run in runs]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -47,9 +48,13 @@ def served(folder: Path) -> Iterator[Faults]:
     from mlflow.server.handlers import initialize_backend_stores
 
     quiet()
+    before = dict(os.environ)
     initialize_backend_stores(
         f"sqlite:///{folder / 'mlflow.db'}", default_artifact_root=(folder / "artifacts").as_uri()
     )
+    for name in os.environ.keys() - before.keys():  # it tells processes that start later where the store is
+        del os.environ[name]
+    os.environ.update(before)
     faults = Faults(app)
     with make_server(LOOPBACK, 0, faults, _Server, _Silent) as server:
         faults.address = f"http://{LOOPBACK}:{server.server_port}"
