@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +162,17 @@ def _class(found: Row) -> str:
     return str(found.get("_target_", "")).rpartition(".")[2]
 
 
-def _read(path: Path) -> dict[str, Any]:
+@cache
+def _read(path: Path) -> Mapping[str, Any]:
     return yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
 
 
-def _merge(into: dict[str, Any], found: dict[str, Any]) -> None:
+def _merge(into: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Lay `found` over `into`; what was read stays as it is."""
     for key, value in found.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
             _merge(into[key], value)
         else:
             into[key] = value
