@@ -121,6 +121,15 @@ def test_what_cannot_be_launched_is_said_before_anything_runs(home, capsys, monk
     assert not (home / "records").exists()
 
 
+@pytest.mark.parametrize(
+    "more", [["spine"], ["spine", "--at", "tokens=9"], ["peft_metamath", "--against", "published"]]
+)
+def test_a_table_runs_its_cells_here_or_elsewhere_and_not_both(more, home, capsys):
+    assert main(["table", *more, "--run", "--jobs", "2", "--launch", "slurm"]) == 2
+    assert "--jobs runs cells on this machine and --launch elsewhere" in capsys.readouterr().err
+    assert not home.exists()
+
+
 def wait_long(errand: Errand) -> None:
     (Path(errand.home) / f"{errand.number}").write_text(f"{os.getpid()}")
     time.sleep(600)

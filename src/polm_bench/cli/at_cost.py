@@ -23,7 +23,7 @@ def at(arguments: argparse.Namespace, style: str | None) -> int:
     cost = cost_of_words(arguments.at)
     spec = load_spec(conf_dir(), arguments.name)
     with only_ours_on_stdout(style is not None) as out:
-        swept = run_table(spec, arguments.jobs) if arguments.run else NOTHING
+        swept = run_table(spec, arguments.jobs, arguments.launch) if arguments.run else NOTHING
         folder = folder_of(spec, arguments.run, arguments.records)
         show(at_page(spec, load(folder, spec.record_names()), recipe_facts(conf_dir()), cost), style, out)
     return status_of(swept)

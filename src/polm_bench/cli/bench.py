@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.cli.printing import print_json, print_rows
+from polm_bench.cli.printing import print_json, print_rows, tell
 from polm_bench.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def bench(arguments: Namespace) -> int:
         for lengths in arguments.lengths
         for side in arguments.sides
     ]
-    found = compare(tasks, arguments.rounds, _say)
+    found = compare(tasks, arguments.rounds, tell)
     if arguments.json:
         told = [one._asdict() | {"reached": {side: reached(one, side) for side in one.ratios}} for one in found]
         print_json({"aims": AIMS, "sides": SIDES, "lengths": _sources(LENGTHS), "found": told})
@@ -84,8 +83,3 @@ def _row(side: str, one: dict[str, Any]) -> dict[str, Any]:
 
 def _sources(lengths: dict[str, Any]) -> dict[str, str]:
     return {name: one.source for name, one in lengths.items()}
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polm_bench.cli.printing import cell_text, print_json, print_rows
+from polm_bench.cli.printing import cell_text, print_json, print_rows, tell
 
 if TYPE_CHECKING:
     from polm_bench.drill.cell import Verdict
@@ -20,10 +19,10 @@ def drill(which: str, times: int, processes: int, seed: int, as_json: bool) -> i
     from polm_bench.drill.cell import warm_up
 
     drills: dict[str, Callable[[Path], Verdict]] = {
-        "kill": lambda folder: kill.drill(times, seed, folder, _say),
-        "crowd": lambda folder: crowd.drill(processes, folder, _say),
-        "disk": lambda folder: disk.drill(folder, _say),
-        "mlflow": lambda folder: mlflow.drill(folder, _say),
+        "kill": lambda folder: kill.drill(times, seed, folder, tell),
+        "crowd": lambda folder: crowd.drill(processes, folder, tell),
+        "disk": lambda folder: disk.drill(folder, tell),
+        "mlflow": lambda folder: mlflow.drill(folder, tell),
     }
     warm_up()
     with tempfile.TemporaryDirectory(prefix="polm-drill-", ignore_cleanup_errors=True) as folder:
@@ -46,8 +45,3 @@ def _print(verdict: Verdict) -> None:
             print(f"        {line}")
     for case, reason in verdict.skipped.items():
         print(f"skipped: {case}: {reason}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -98,3 +98,9 @@ def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str
     for line in texts:
         table.add_row(*line)
     console().print(table, markup=False)
+
+
+def tell(line: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

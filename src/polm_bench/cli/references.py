@@ -30,7 +30,7 @@ def against(arguments: argparse.Namespace, style: str | None) -> int:
     spec = load_spec(conf_dir(), name) if (conf_dir() / "table" / f"{name}.yaml").is_file() else None
     found = chosen(arguments.against, name, spec, conf_dir())
     with only_ours_on_stdout(style is not None) as out:
-        swept = sweep(_cells(found), arguments.jobs) if arguments.run else NOTHING
+        swept = sweep(_cells(found), arguments.jobs, arguments.launch) if arguments.run else NOTHING
         folder = (given or home() / "records") if spec is None else folder_of(spec, arguments.run, given)
         show(reproduced_page(name, found, load(folder)), style, out)
     return status_of(swept)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from polm_bench.cli.printing import tell
 
 if TYPE_CHECKING:
     from polm_bench.config import Plan
@@ -73,9 +74,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def tell(line: str) -> None:
-    """A line on stderr."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

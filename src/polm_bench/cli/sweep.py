@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from polm_bench.cli.beside import beside, launch_of
 from polm_bench.cli.cells import perform
-from polm_bench.cli.remaining import Remaining, duration, tell
+from polm_bench.cli.printing import tell
+from polm_bench.cli.remaining import Remaining, duration
 from polm_bench.errors import PolmError, StoreError
 from polm_bench.paths import home
 
@@ -24,23 +25,26 @@ class Swept(NamedTuple):
     mistakes: list[str]  # cells that could not be planned or started, and why
 
 
-def sweep(cells: Sequence[Sequence[str]], jobs: int = 1, launch_words: Sequence[str] = ()) -> Swept:
-    """Run the cells that the store lacks: `jobs` at a time on this machine, or as `launch_words` say, which every cell gets.
+def sweep(cells: Sequence[Sequence[str]], jobs: int = 1, launch: Sequence[str] = ()) -> Swept:
+    """Run the cells that the store lacks: `jobs` at a time on this machine, or as the words of `launch` say (`slurm launch.gpus=1`).
 
     A cell that ends badly has a record that says so, and is tried again the next time; one that can't be started is told at the end.
-    Raises PolmError when none can be planned, and StoreError when the store can't be written.
+    Raises PolmError when none can be planned or both are asked for, and StoreError when the store can't be written.
     """
     from polm_bench.run.cell import finished
     from polm_bench.run.elsewhere import Joblib
 
     place = home()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars run into ours; read when they are imported
-    plans, mistakes = _planned([[*words, *launch_words] for words in cells])
+    if jobs > 1 and launch:
+        raise PolmError("--jobs runs cells on this machine and --launch elsewhere. Leave one of them out.")
+    given = [word if "=" in word else f"launch={word}" for word in launch]
+    plans, mistakes = _planned([[*words, *given] for words in cells])
     known = [finished(plan, place) for plan in plans]
     missing = [plan for plan, path in zip(plans, known, strict=True) if path is None]
-    launch = Joblib(name="joblib", jobs=jobs) if jobs > 1 else launch_of(missing)
-    left = Remaining(missing, place, launch.at_once() if launch else 1)
-    results = dict(beside(missing, launch, place, left) if launch else _in_turn(missing, place, left))
+    who = Joblib(name="joblib", jobs=jobs) if jobs > 1 else launch_of(missing)
+    left = Remaining(missing, place, who.at_once() if who else 1)
+    results = dict(beside(missing, who, place, left) if who else _in_turn(missing, place, left))
     in_order = iter(sorted(results.items()))
     made: list[Path] = []
     for plan, path in zip(plans, known, strict=True):

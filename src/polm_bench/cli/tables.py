@@ -69,7 +69,7 @@ def folder_of(spec: TableSpec, run: bool, records: Path | None) -> Path:
 def run_table(spec: TableSpec, jobs: int, launch: Sequence[str] = ()) -> Swept:
     """Run the table's cells; where it asks for tuning, those whose recipe declares a search are tuned."""
     if spec.trials == 1:
-        return sweep(spec.cells(), jobs, [word if "=" in word else f"launch={word}" for word in launch])
+        return sweep(spec.cells(), jobs, launch)
     if launch:
         raise PolmError("--launch: the cells of this table are tuned, which is done in this process. Leave it out.")
     from polm_bench.cli.tuning import tune_cells

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from polm_bench.cli.catalogue import names, settings
 from polm_bench.cli.cells import print_record
-from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
-from polm_bench.cli.remaining import tell
+from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows, tell
 from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import BadOverride, PolmError, StoreError
 from polm_bench.paths import home
