@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -15,7 +14,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 from tests.run.toy_stages import LAUNCH
 
-from polm_bench.drill.cell import NOTHING, leave_network, log_of
+from polm_bench.drill.cell import NOTHING, act, log_of
 from polm_bench.errors import PolmError
 from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
@@ -108,25 +107,16 @@ def work(errand: Errand) -> Ended:
 
 
 def _run(words: Sequence[str], home: Path, apart: bool, log: Path, environment: Mapping[str, str]) -> None:
-    with log.open("a") as told:
-        os.dup2(told.fileno(), 1)
-        os.dup2(told.fileno(), 2)
-    sys.stderr = os.fdopen(2, "w", buffering=1)
-    if apart:
-        leave_network()
-    os.environ.update(environment)
-    status = 0
-    try:
-        values = dict(word.lstrip("+").split("=") for word in words if "=" in word)
-        for recipe in values["recipe"].split(","):
-            _cell(recipe, int(values.get("seed", 0)), home, log.with_suffix(".journal"))
-            if values.get("track") == "mlflow":
-                track(home / "records" / f"{recipe}-toy-s{values.get('seed', 0)}.json", home)
-    except PolmError as mistake:
-        sys.stderr.write(f"error: {mistake}\n")
-        status = 2
-    sys.stderr.flush()
-    os._exit(status)
+    act(lambda: _cells(words, home, log.with_suffix(".journal")), apart, log, environment)
+
+
+def _cells(words: Sequence[str], home: Path, journal: Path) -> int:
+    values = dict(word.lstrip("+").split("=") for word in words if "=" in word)
+    for recipe in values["recipe"].split(","):
+        _cell(recipe, int(values.get("seed", 0)), home, journal)
+        if values.get("track") == "mlflow":
+            track(home / "records" / f"{recipe}-toy-s{values.get('seed', 0)}.json", home)
+    return 0
 
 
 def _cell(recipe: str, seed: int, home: Path, journal: Path) -> None:

@@ -6,14 +6,14 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from polm_bench.errors import PolmError
 from polm_bench.graph import Stage
@@ -133,16 +133,22 @@ def journal_of(home: Path) -> Path:
 
 
 def _run(words: list[str], home: Path, apart: bool, log: Path, environment: dict[str, str]) -> None:
+    die_with(os.getppid())
+    os.environ["POLM_HOME"] = str(home)
+    act(lambda: _cells(words, home, log.with_suffix(".journal")), apart, log, environment)
+
+
+def act(work: Callable[[], int], apart: bool, log: Path, environment: Mapping[str, str]) -> NoReturn:
+    """Be a process of a drill: do the work in this network and environment, tell it to the log, end with its status."""
     with log.open("a") as told:
         os.dup2(told.fileno(), 1)
         os.dup2(told.fileno(), 2)
-    die_with(os.getppid())
+    sys.stderr = os.fdopen(2, "w", buffering=1)  # whatever the process that this one was forked from has made of it
     if apart:
         leave_network()
     os.environ.update(environment)
-    os.environ["POLM_HOME"] = str(home)
     try:
-        status = _cells(words, home, log.with_suffix(".journal"))
+        status = work()
     except PolmError as mistake:
         sys.stderr.write(f"error: {mistake}\n")
         status = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from polm_bench.drill.cell import NOTHING, Json, Start, Verdict, differences, essence, log_of, must_end_well, start
-from polm_bench.drill.server import Faults, served
+from polm_bench.drill.server import URI, Faults, addressed, served
 from polm_bench.errors import PolmError
 from polm_bench.run import track
 
-URI = "MLFLOW_TRACKING_URI"
 CELL = ("+recipe=ipo", "track=mlflow")
 WRITERS = 8
 SLOW = 10.0  # seconds a call
@@ -65,7 +63,7 @@ def _undisturbed(start: Start, home: Path, server: Faults) -> Json:
 def _fault(name: str, home: Path, server: Faults, slow: float) -> Iterator[Mapping[str, str]]:
     """The environment of cells whose MLflow has this fault."""
     if name == "locked":
-        with _set({}):
+        with addressed({}):
             track.initialise(home)
         with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None)) as database:
             database.execute("BEGIN EXCLUSIVE")
@@ -79,7 +77,7 @@ def _fault(name: str, home: Path, server: Faults, slow: float) -> Iterator[Mappi
 
 def _level(name: str, home: Path, environment: Mapping[str, str]) -> list[str]:
     """How MLflow differs from the home's one record once it was replayed; leaves MLflow empty for the next home."""
-    with _set(environment):
+    with addressed(environment):
         mirrored = track.replay(home)
         again = track.replay(home)
     runs = _empty(home, environment)
@@ -92,22 +90,9 @@ def _empty(home: Path, environment: Mapping[str, str]) -> list[Mapping[str, str]
     """Delete the runs that MLflow has; gives their tags."""
     from mlflow import MlflowClient
 
-    with _set(environment):
+    with addressed(environment):
         client = MlflowClient(track.tracking_uri(home))
         runs = client.search_runs([track.initialise(home)])
         for run in runs:
             client.delete_run(run.info.run_id)
     return [run.data.tags for run in runs]
-
-
-@contextmanager
-def _set(environment: Mapping[str, str]) -> Iterator[None]:
-    """Set MLflow's address, or none, while the block runs; MLflow sets it, too."""
-    before = os.environ.pop(URI, None)
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.pop(URI, None)
-        if before is not None:
-            os.environ[URI] = before

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from polm_bench.drill.cell import Json
 from polm_bench.run.track import quiet
 
 LOOPBACK = "127.0.0.1"
+URI = "MLFLOW_TRACKING_URI"
 
 
 class Faults:
@@ -48,13 +49,10 @@ def served(folder: Path) -> Iterator[Faults]:
     from mlflow.server.handlers import initialize_backend_stores
 
     quiet()
-    before = dict(os.environ)
-    initialize_backend_stores(
-        f"sqlite:///{folder / 'mlflow.db'}", default_artifact_root=(folder / "artifacts").as_uri()
-    )
-    for name in os.environ.keys() - before.keys():  # it tells processes that start later where the store is
-        del os.environ[name]
-    os.environ.update(before)
+    with addressed({}):
+        initialize_backend_stores(
+            f"sqlite:///{folder / 'mlflow.db'}", default_artifact_root=(folder / "artifacts").as_uri()
+        )
     faults = Faults(app)
     with make_server(LOOPBACK, 0, faults, _Server, _Silent) as server:
         faults.address = f"http://{LOOPBACK}:{server.server_port}"
@@ -84,3 +82,16 @@ def _longest(told: Any) -> int:
     if isinstance(told, list):
         return max(map(_longest, told), default=0)
     return 0
+
+
+@contextmanager
+def addressed(environment: Mapping[str, str]) -> Iterator[None]:
+    """Set MLflow's address, or none, while the block runs; MLflow sets it too, for processes that start later."""
+    before = os.environ.pop(URI, None)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.pop(URI, None)
+        if before is not None:
+            os.environ[URI] = before
