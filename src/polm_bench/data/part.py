@@ -17,21 +17,31 @@ Order = Literal["easy_first", "as_given"]
 
 
 @dataclass(frozen=True, config=FORBID)
-class PartRows(Rows):
-    """Rows number `index` of `count` parts of equal size, of the rows as they stand or by falling margin where they have one (`easy_first`)."""
+class PickedRows(Rows):
+    """Some rows of another source."""
 
     whole: Rows
+
+    def pick(self, rows: list[Row]) -> list[Row]:
+        """Those of all rows."""
+        raise TypeError(f"{type(self).__name__} does not say which rows it picks")
+
+    def load(self, split: Split) -> list[Row]:
+        return self.pick(self.whole.load(split))
+
+    def read(self, job: Any, split: Split) -> list[Row]:
+        return self.pick(self.whole.read(job, split))
+
+
+@dataclass(frozen=True, config=FORBID)
+class PartRows(PickedRows):
+    """Rows number `index` of `count` parts of equal size, of the rows as they stand or by falling margin where they have one (`easy_first`)."""
+
     index: NonNegativeInt
     count: PositiveInt
     order: Order
 
-    def load(self, split: Split) -> list[Row]:
-        return self._cut(self.whole.load(split))
-
-    def read(self, job: Any, split: Split) -> list[Row]:
-        return self._cut(self.whole.read(job, split))
-
-    def _cut(self, rows: list[Row]) -> list[Row]:
+    def pick(self, rows: list[Row]) -> list[Row]:
         """Raises BadData where a part would be empty."""
         if len(rows) < self.count:
             raise BadData(f"{len(rows)} rows of the role '{self.role}' can't be cut into {self.count} parts")
@@ -41,37 +51,23 @@ class PartRows(Rows):
 
 
 @dataclass(frozen=True, config=FORBID)
-class SampledRows(Rows):
+class SampledRows(PickedRows):
     """A share of another source's rows, drawn without replacement and in their order; at least one."""
 
-    whole: Rows
     share: float = Field(gt=0, le=1)
     seed: int = 0
 
-    def load(self, split: Split) -> list[Row]:
-        return self._draw(self.whole.load(split))
-
-    def read(self, job: Any, split: Split) -> list[Row]:
-        return self._draw(self.whole.read(job, split))
-
-    def _draw(self, rows: list[Row]) -> list[Row]:
+    def pick(self, rows: list[Row]) -> list[Row]:
         chosen = np.random.default_rng(self.seed).permutation(len(rows))[: max(1, int(self.share * len(rows)))]
         return [rows[number] for number in sorted(chosen)]
 
 
 @dataclass(frozen=True, config=FORBID)
-class ThinnedRows(Rows):
+class ThinnedRows(PickedRows):
     """At most `count` rows of another source, evenly spaced and in their order."""
 
-    whole: Rows
     count: PositiveInt
 
-    def load(self, split: Split) -> list[Row]:
-        return self._thin(self.whole.load(split))
-
-    def read(self, job: Any, split: Split) -> list[Row]:
-        return self._thin(self.whole.read(job, split))
-
-    def _thin(self, rows: list[Row]) -> list[Row]:
+    def pick(self, rows: list[Row]) -> list[Row]:
         kept = min(self.count, len(rows))
         return [rows[len(rows) * number // kept] for number in range(kept)]
