@@ -70,7 +70,7 @@ def forecast_table(spec: TableSpec, folder: Path) -> Made:
         for basis in [look.expected.basis.get("memory_bytes")]
     ]
     page = forecast_page(spec, looks, len(records) - len(cells))
-    return Made(spec, replace(page, records=tuple(records)), tuple(records))
+    return Made(spec, replace(page, records=records))
 
 
 def _pasts(records: Sequence[Record]) -> Iterator[Past]:

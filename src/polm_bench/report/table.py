@@ -28,28 +28,28 @@ class Made(NamedTuple):
 
     spec: TableSpec
     page: Page
-    records: tuple[Record, ...]
+
+    @property
+    def records(self) -> Sequence[Record]:
+        return self.page.records
 
 
 def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     """The page that the table's description asks for. Raises BadData for a recipe's YAML that can't be read."""
     if spec.printed and spec.printed.join == "data":
-        return Made(spec, data_page(spec, conf_dir), ())
+        return Made(spec, data_page(spec, conf_dir))
     if spec.view == "frontier":
-        return _standing(spec, *frontier(spec, records, recipe_facts(conf_dir)))
+        page, stood = frontier(spec, records, recipe_facts(conf_dir))
+        return Made(spec, replace(page, records=stood))
     if spec.view == "effects" or spec.printed:
         cells, facts = Cells(records, spec.trials), recipe_facts(conf_dir)
         found = [
             cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
         ]
         used = sorted((record for record in found if record), key=lambda record: record.id)
-        return _standing(spec, (survey_page if spec.printed else effect_page)(spec, cells, facts), tuple(used))
-    table = build(spec, records, recipe_facts(conf_dir))
-    return Made(spec, page_of(table), table.records)
-
-
-def _standing(spec: TableSpec, page: Page, records: tuple[Record, ...]) -> Made:
-    return Made(spec, replace(page, records=records), records)
+        page = (survey_page if spec.printed else effect_page)(spec, cells, facts)
+        return Made(spec, replace(page, records=used))
+    return Made(spec, page_of(build(spec, records, recipe_facts(conf_dir))))
 
 
 def read(spec: TableSpec, folder: Path, conf_dir: Path) -> Made:
