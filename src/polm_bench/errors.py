@@ -80,3 +80,8 @@ class EmptyHarvest(Diverged):
 
 class PartDone(Exception):
     """No mistake: one of several processes that share a stage has done its part, and what is left is the first one's."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from filelock import FileLock
 
-from polm_bench.errors import StoreError, Unreachable
+from polm_bench.errors import StoreError, Unreachable, first_line
 
 log = logging.getLogger(__name__)
 
@@ -185,10 +185,10 @@ def _from_hub(ask: Callable[[], T], cached: Callable[[], T], repo: str, revision
             return cached()
         if wait is None or constants.HF_HUB_OFFLINE or not _may_pass(failed):
             break
-        log.warning("%s is not here yet (%s); asking the hub again in %g s", repo, _line(failed), wait)
+        log.warning("%s is not here yet (%s); asking the hub again in %g s", repo, first_line(failed), wait)
         time.sleep(wait)
     raise Unreachable(
-        f"{kind} {repo} at revision {revision or 'main'} is needed, and neither the hub nor the cache has it: {_line(failed)} "
+        f"{kind} {repo} at revision {revision or 'main'} is needed, and neither the hub nor the cache has it: {first_line(failed)} "
         "Connect once (unset HF_HUB_OFFLINE), or give a local folder with the same files."
     ) from failed
 
@@ -216,7 +216,7 @@ def _snapshot(repo: str, revision: str, kind: RepoType, patterns: Sequence[str],
             )
         )
     except (RuntimeError, AttributeError) as error:  # its threads share a client, which one that can't connect closes
-        raise ConnectionError(f"the connection broke ({_line(error)}).") from error
+        raise ConnectionError(f"the connection broke ({first_line(error)}).") from error
     for path in _files(folder, wanted):
         blob = path.resolve()
         if path.is_symlink() and not _is_what_its_name_says(blob):
@@ -245,11 +245,6 @@ def _is_what_its_name_says(blob: Path) -> bool:
 
 class WrongChecksum(OSError):
     """A file of the hub that is not what the hub says it is."""
-
-
-def _line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _absent(repo: str, revision: str | None, kind: RepoType) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+AT_ONCE = 256  # answers in one batch at most
+
+
 class Answer(NamedTuple):
     """One answer; `ids` end with the end token where the model wrote it (`ended`), `text` is without special tokens."""
 
@@ -30,7 +33,7 @@ def sample(
     how: Sampling,
     *,
     count: int = 1,
-    batch_size: int = 256,
+    batch_size: int = AT_ONCE,
     seed: int = 0,
     progress: Callable[[float, float, str], None] | None = None,
     turns: Turns = ALONE,

@@ -89,9 +89,7 @@ class IterativePreference(Recipe):
     optim: Optim
     sft_optim: Optim
     apart: bool = False  # every round answers a part of the prompts of its own
-    again: tuple[
-        Annotated[float, Field(gt=0, le=1)], ...
-    ] = ()  # share of the pairs of the last round, of the one before...
+    again: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()  # shares of the last round's pairs, the one before's...
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> (answers -> pairs -> preference optimisation) x rounds, with equal parts of the rest."""

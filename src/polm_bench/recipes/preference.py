@@ -29,9 +29,7 @@ class Preference(Recipe):
     start: Literal["sft", "base"] = "sft"
     reference: Handling = "fixed"  # of an objective that reads one
     likelihood: bool = False  # also score how likely held-out chosen completions become
-    shared_prompt: bool = (
-        False  # compute what chosen and rejected begin with once; faster, and the same but for rounding
-    )
+    shared_prompt: bool = False  # compute what a pair begins with once: faster, and the same but for rounding
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT (`sft_share` of the budget) -> preference optimisation (the rest), in one round or several.

@@ -23,9 +23,7 @@ class Next(NamedTuple):
     leader: str
     rival: str
     cells: tuple[tuple[str, float], ...]  # command, and the seconds that other seeds of it took
-    seeds: (
-        int | None
-    )  # that would show a difference as large as the one seen with power 0.8; None: no number would, or unknown
+    seeds: int | None  # that would show a difference as the one seen with power 0.8; None: no number would, or unknown
     items: int | None  # ... at the present seeds, where no number of seeds would
     gap: float
 

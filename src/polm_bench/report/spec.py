@@ -76,9 +76,7 @@ class TableSpec:
     costs: tuple[str, ...] = ()  # costs to show; none given are all that some row has
     overall: bool = False  # one more sheet: the methods over all tasks
     along: bool = False  # one more sheet: what moved along training, from the records' curves
-    wins: str | None = (
-        None  # a column whose items tell how often a method beats the model that it starts from; on the same sheet
-    )
+    wins: str | None = None  # a column; on the same sheet, how often a method beats its start on its items
     records_of: str | None = None  # another table, whose published records this one reads
     printed: Printed | None = None  # a table of the survey that the measured columns stand beside
     points: Mapping[str, Mapping[str, tuple[float, ...]]] = Field(default_factory=dict)

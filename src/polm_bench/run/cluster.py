@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from polm_bench.errors import BadOverride, MissingExtra, PolmError
+from polm_bench.errors import BadOverride, MissingExtra, PolmError, first_line
 from polm_bench.graph import FORBID
 from polm_bench.run.elsewhere import Elsewhere, Ended, Errand, Work
 
@@ -30,9 +30,7 @@ class Ray(Elsewhere):
 
     address: str | None = None  # "auto", or ray://host:port; None starts one on this machine
     cpus: float = Field(default=1, gt=0)  # of a cell
-    gpus: float | None = Field(
-        default=None, ge=0
-    )  # of a cell; None: as many as it has processes, where the cluster has any
+    gpus: float | None = Field(default=None, ge=0)  # of a cell; None: one a process, where the cluster has any
 
     def each(self, work: Work, errands: Sequence[Errand]) -> Iterator[Ended]:
         """Raises MissingExtra, BadOverride for more than this machine has, and PolmError when there is no cluster at the address."""
@@ -55,7 +53,7 @@ class Ray(Elsewhere):
                 try:
                     yield ray.get(first)
                 except RayError as error:
-                    yield Ended(errand.number, None, f"Ray lost it: {_line(error)}")
+                    yield Ended(errand.number, None, f"Ray lost it: {first_line(error)}")
         finally:
             ray.shutdown()
 
@@ -82,9 +80,7 @@ class Slurm(Elsewhere):
     cluster: Literal["slurm", "local"] = "slurm"  # local: the same jobs as processes here, to try things out
     partition: str | None = None
     account: str | None = None
-    minutes: int = Field(
-        default=240, ge=1
-    )  # of a job; one that runs out is put in the queue again and goes on from its checkpoints
+    minutes: int = Field(default=240, ge=1)  # of a job; one that runs out is queued again and goes on
     cpus: int = Field(default=4, ge=1)
     gpus: int = Field(default=0, ge=0)
     memory_gb: float | None = Field(default=None, gt=0)
@@ -106,7 +102,7 @@ class Slurm(Elsewhere):
             with executor.batch():
                 jobs = [executor.submit(Resumed(work, errand)) for errand in errands]
         except (OSError, RuntimeError) as error:  # no sbatch, or what it says
-            raise PolmError(f"launch=slurm: {_line(error)}") from error
+            raise PolmError(f"launch=slurm: {first_line(error)}") from error
         running = dict(zip((errand.number for errand in errands), jobs, strict=True))
         try:
             while running:
@@ -156,14 +152,11 @@ def _result(number: int, job: Job[Ended]) -> Ended:
     error = job.exception()
     if error is None:
         return job.result()
-    return Ended(number, None, f"job {job.job_id} ended as {job.state}: {_line(error)} Its log is {job.paths.stderr}")
+    return Ended(
+        number, None, f"job {job.job_id} ended as {job.state}: {first_line(error)} Its log is {job.paths.stderr}"
+    )
 
 
 def _need(module: str, what: str, extra: str | None = None) -> None:
     if find_spec(module) is None:
         raise MissingExtra(what, extra or module)
-
-
-def _line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -54,11 +54,11 @@ class Elsewhere(Launch):
 
     def each(self, work: Work, errands: Sequence[Errand]) -> Iterator[Ended]:
         """How the errands end, as they end."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say who runs cells")
 
     def at_once(self) -> int | None:
         """How many cells run at a time, where that is known."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how many cells it runs")
 
     def inside(self) -> Launch:
         """How the cell runs where it was given to."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polm_bench.budget import Spend
-from polm_bench.decoding.sample import Answer, Sampling, sample
+from polm_bench.decoding.sample import AT_ONCE, Answer, Sampling, sample
 from polm_bench.decoding.turns import Turns
 from polm_bench.models.head import token_values
 from polm_bench.objectives.advantages import GAE, Advantage, Scored
@@ -23,8 +23,6 @@ from polm_bench.rewards import Scorer
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.rollouts import Rollouts
 from polm_bench.trainers.tokens import AnswerBatch, Asked, TokenView, collate, token_view
-
-ROLLOUTS_AT_ONCE = 256  # answers of one sampling at most; what `sample` takes too
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class Gatherer:
             prompts,
             Sampling(max_new_tokens=settings.longest, temperature=0.0 if greedy else settings.rollouts.temperature),
             count=count,
-            batch_size=count * self.turns.size(len(prompts), max(1, ROLLOUTS_AT_ONCE // count)),
+            batch_size=count * self.turns.size(len(prompts), max(1, AT_ONCE // count)),
             seed=seed,
             turns=self.turns,
         )
