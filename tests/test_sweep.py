@@ -23,7 +23,7 @@ def test_a_table_whose_every_cell_is_mistaken_says_so_before_anything_runs(tmp_p
     with pytest.raises(UnknownName, match="no recipe named 'nope'"):
         sweep([["+recipe=nope"]])
     with pytest.raises(UnknownName, match=r"no launch named 'slurmm'\. Did you mean slurm"):
-        sweep([["+recipe=dpo"]], launch_words=["launch=slurmm"])
+        sweep([["+recipe=dpo"]], launch=["slurmm"])
     assert not (tmp_path / "store").exists()
 
 
