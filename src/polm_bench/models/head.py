@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polm_bench.models.load import fastest_attention, load_model, resolve_dtype
+from polm_bench.models.load import fastest_attention, load_model, load_tokenizer, resolve_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polm_bench.models.load import Dtype
 
@@ -22,11 +22,23 @@ def with_fresh_head(folder: Path, device: str) -> PreTrainedModel:
     body = load_model(folder, "float32", device)
     config = type(body.config).from_pretrained(folder)
     config.num_labels = 1
-    if config.pad_token_id is None:
-        config.pad_token_id = config.eos_token_id
+    tokenizer = load_tokenizer(folder)
+    if config.pad_token_id in (None, tokenizer.eos_token_id):
+        config.pad_token_id = padding(tokenizer)
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation=fastest_attention(device))
     setattr(model, model.base_model_prefix, body.base_model)
     return model.to(device).eval()
+
+
+def padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A special token that ends no answer: transformers reads the reward at the last token that is not the one of the configuration.
+
+    The end token itself where there is no other; the reward is then read at the token before it.
+    """
+    others = [
+        token for token in (tokenizer.pad_token_id, *tokenizer.all_special_ids) if token != tokenizer.eos_token_id
+    ]
+    return others[0] if others else tokenizer.eos_token_id
 
 
 def writing_head(folder: Path, model: PreTrainedModel, device: str) -> torch.Tensor:
@@ -50,7 +62,7 @@ def load_reward_model(folder: Path, dtype: Dtype, device: str) -> PreTrainedMode
 
 
 def answer_rewards(model: PreTrainedModel, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """The head's number at the last token of each right-padded sequence [R, T]; [R], float32 or better."""
+    """The head's number at the last token of each sequence [R, T], padded right with the configuration's token; [R], float32 or better."""
     import torch
 
     logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, 0]
@@ -63,9 +75,7 @@ def token_values(model: PreTrainedModel, ids: torch.Tensor, attention: torch.Ten
     return model.score(hidden)[..., 0]  # type: ignore[operator]
 
 
-def score_answers(
-    model: PreTrainedModel, sequences: list[list[int]], pad_id: int, size: int, device: str
-) -> list[float]:
+def score_answers(model: PreTrainedModel, sequences: list[list[int]], size: int, device: str) -> list[float]:
     """Rewards of token sequences (prompt and answer), at most `size` at a time, alike lengths together."""
     import torch
 
@@ -75,7 +85,7 @@ def score_answers(
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             width = len(sequences[rows[0]])
-            ids = torch.full((len(rows), width), pad_id)
+            ids = torch.full((len(rows), width), model.config.pad_token_id)
             attention = torch.zeros((len(rows), width), dtype=torch.long)
             for i, row in enumerate(rows):
                 ids[i, : len(sequences[row])] = torch.tensor(sequences[row])

@@ -81,6 +81,6 @@ def _scorer(job: Any, folder: Path) -> Scorer:
         completions = encode_completions(tokenizer, answers)
         sequences = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
         job.ledger.add(tokens_scored=sum(map(len, sequences)), flops=sum(flops.score(len(ids)) for ids in sequences))
-        return score_answers(model, sequences, tokenizer.pad_token_id, job.launch.micro_batch, job.device)
+        return score_answers(model, sequences, job.launch.micro_batch, job.device)
 
     return score

@@ -60,7 +60,7 @@ class ScorePairs(Stage):
             return _likelihood_differences(folder, rows, job)
         model = load_reward_model(folder, job.launch.dtype, job.device)
         sequences = [row["first"] for row in rows] + [row["second"] for row in rows]
-        rewards = score_answers(model, sequences, model.config.pad_token_id, job.launch.micro_batch, job.device)
+        rewards = score_answers(model, sequences, job.launch.micro_batch, job.device)
         return [one - two for one, two in zip(rewards[: len(rows)], rewards[len(rows) :], strict=True)]
 
 
