@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tests.trainers.test_pair import PAD, losses, pair_rows, toy_model, train, with_reference
@@ -63,6 +65,16 @@ def test_a_reference_in_memory_is_one_that_was_scored_beforehand(tmp_path, objec
     assert losses(lived) == pytest.approx(losses(scored), rel=1e-6)
     for a, b in zip(one, two, strict=True):
         assert (a - b).abs().max() <= 1e-6 * a.abs().max()
+
+
+@pytest.mark.parametrize("objective", [DPO(beta=0.1), TDPO1(beta=0.1)], ids=lambda objective: type(objective).__name__)
+def test_a_reference_in_memory_computes_as_exactly_as_the_policy(tmp_path, objective):
+    bare = [{name: value for name, value in row.items() if name != "reference"} for row in pair_rows(4)]
+    trainer, _ = train(
+        tmp_path, toy_model(), bare, [[0, 1, 2, 3]], objective, reference=LiveReference(toy_model()), bf16=True
+    )
+    assert trainer.state.log_history[0]["reward_margin"] == 0  # the policy is its reference
+    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_token_objectives_do_not_see_padding():

@@ -176,12 +176,12 @@ def score_pairs(
     """Log-probs [N, 2] in nats of both completions of N rows, `size` rows at a time."""
     import torch
 
-    from polm_bench.trainers.logps import sequence_logps
+    from polm_bench.trainers.logps import mixed, sequence_logps
 
     logps = torch.empty(len(rows), 2)
     # alike lengths together: little padding, and no memory surprise at the end
     order = sorted(range(len(rows)), key=lambda row: -_tokens(rows[row]))
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed(model.device):
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
             batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chunk]).items()}

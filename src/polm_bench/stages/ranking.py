@@ -45,7 +45,7 @@ class ReferenceLists(Stage):
 
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import METHOD, count_flops
-        from polm_bench.trainers.logps import sequence_logps
+        from polm_bench.trainers.logps import mixed, sequence_logps
         from polm_bench.trainers.ranking import ListCollator
 
         folder = job.path(self.model)
@@ -61,7 +61,7 @@ class ReferenceLists(Stage):
         logps = torch.full((len(rows), _most(rows)), float("nan"))
         size = max(1, job.launch.micro_batch // _most(rows))
         started = time.monotonic()
-        with torch.inference_mode():
+        with torch.inference_mode(), mixed(job.device):
             for start in range(0, len(used), size):
                 chunk = used[start : start + size]
                 batch = {name: tensor.to(job.device) for name, tensor in collate([rows[row] for row in chunk]).items()}

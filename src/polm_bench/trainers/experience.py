@@ -20,6 +20,7 @@ from polm_bench.objectives.advantages import GAE, Advantage, Scored
 from polm_bench.objectives.ppo import Critic, PolicyLoss, kl
 from polm_bench.probes.flops import FlopCount
 from polm_bench.rewards import Scorer
+from polm_bench.trainers.logps import mixed
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.rollouts import Rollouts
 from polm_bench.trainers.tokens import AnswerBatch, Asked, TokenView, collate, token_view
@@ -242,13 +243,14 @@ class Gatherer:
         for start in self.turns.mine(range(0, len(asked), size)):
             batch = collate(asked[start : start + size], self.tokenizer.pad_token_id, self.job.device)
             views: dict[str, Tensor] = {}
-            if settings.needs_old:
-                seen = token_view(networks.policy, batch, settings.rollouts.temperature)
-                views["old"] = seen.logps
-                if settings.critic is not None:
-                    views["values"] = networks.values(batch, seen)
-            if networks.reference is not None:
-                views["reference"] = token_view(networks.reference, batch, settings.rollouts.temperature).logps
+            with mixed(self.job.device):
+                if settings.needs_old:
+                    seen = token_view(networks.policy, batch, settings.rollouts.temperature)
+                    views["old"] = seen.logps
+                    if settings.critic is not None:
+                        views["values"] = networks.values(batch, seen)
+                if networks.reference is not None:
+                    views["reference"] = token_view(networks.reference, batch, settings.rollouts.temperature).logps
             for name, part in views.items():
                 found[name][start : start + size, : part.shape[1]] = part
         if self.turns.processes > 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,13 @@ from polm_bench.trainers.sharing import packed_inputs
 
 Batch = dict[str, Tensor]
 """`input_ids`, `attention_mask` [R, T] and `completion_mask` [R, T] (bool, True on the completion's N tokens in all), and what else a collator gives."""
+
+
+def mixed(device: str | torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bf16 products where the device has them, as in training: a frozen copy of the policy then gives its log-probs, and not more exact ones."""
+    if torch.device(device).type == "cpu" or not torch.cuda.is_bf16_supported():
+        return contextlib.nullcontext()
+    return torch.autocast("cuda", torch.bfloat16)
 
 
 class SequenceLogps(NamedTuple):

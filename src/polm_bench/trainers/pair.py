@@ -181,7 +181,8 @@ class PairTrainer(ObjectiveTrainer):
     def reference_logps(self, batch: Batch) -> Tensor:
         """[R], nats: the reference's log-probs of the completions, from memory or as they came with the rows."""
         if self.reference is not None:
-            return sequence_logps(self.reference, batch).logps
+            with self.accelerator.autocast():  # as the policy, which accelerate has wrapped
+                return sequence_logps(self.reference, batch).logps
         return batch["reference"]
 
     def views(
@@ -197,7 +198,7 @@ class PairTrainer(ObjectiveTrainer):
         self.plot({"logp_chosen": policy.chosen.detach(), "logp_rejected": policy.rejected.detach()})
         theirs, reference = None, inputs.get("reference")
         if self.reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 theirs = completion_logits(self.reference, inputs)
                 reference = sum_logps(theirs, inputs).logps
         if self.objective.reads_tokens:

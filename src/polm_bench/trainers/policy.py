@@ -7,7 +7,6 @@ path; trl's losses are the oracle in the tests.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from polm_bench.errors import BadBudget, Diverged, PartDone
 from polm_bench.objectives.ppo import TokenLogps, kl
 from polm_bench.trainers.experience import Experience, Gatherer, Networks, Settings
+from polm_bench.trainers.logps import mixed
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.tokens import collate, token_view
 
@@ -183,7 +183,7 @@ class PolicyTrainer:
         def of(whole: Tensor | None) -> Tensor | None:
             return None if whole is None else whole[rows, :width]
 
-        with self.mixed():
+        with mixed(self.job.device):
             view = token_view(networks.policy, batch, settings.rollouts.temperature, entropy=settings.loss.entropy > 0)
             values = networks.values(batch, view) if settings.critic else None
         old = of(experience.old)
@@ -205,12 +205,6 @@ class PolicyTrainer:
         if logps.reference is not None:
             apart = kl(view.logps.detach(), logps.reference, "k1") * batch.mask
         return {"loss": cost, "value_loss": value_cost, "kl": apart}
-
-    def mixed(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 products where the device has them, as in every other training here."""
-        if self.job.device == "cpu" or not torch.cuda.is_bf16_supported():
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", torch.bfloat16)
 
     def pay(self, lengths: list[int]) -> None:
         """Enter one step on sequences of these lengths; a critic of its own trains on them too."""
