@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ DONE, INTERRUPTED, PIPE_CLOSED = 0, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 a stage failed, 2 the user's mistake, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    atexit.register(gc.freeze)  # nothing is looked through for garbage at the end: with PyTorch and lm-eval that took two seconds
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -70,7 +73,7 @@ def _call(arguments: argparse.Namespace) -> int:
         case "ls":
             from polm_bench.cli.listing import ls
 
-            return ls(arguments.kind, "json" if arguments.json else arguments.format)
+            return ls(arguments.kind, "json" if arguments.json else arguments.format, arguments.records)
         case "show":
             from polm_bench.cli.listing import show
 
