@@ -135,7 +135,8 @@ class GroupRelative(Advantage):
 class GreedyBaseline(Advantage):
     """An answer's reward less that of the likeliest answer to the same prompt; the penalty is charged to each token and those after it.
 
-    Li et al. 2024 (arXiv:2310.10505), Algorithm 2: r(x, y) - r(x, y_greedy). The KL penalty enters each token's return undiscounted.
+    Li et al. 2024 (arXiv:2310.10505), Algorithm 2: r(x, y) - r(x, y_greedy). The KL penalty enters each token's return undiscounted; the authors'
+    code (liziniu/ReMax, step3_rlhf_finetuning/remax_trainer.py) discounts the reward by 0.99 a token, and charges a token its own penalty alone.
     """
 
     needs_greedy: ClassVar[bool] = True
@@ -166,7 +167,7 @@ class OnlineDPO(Advantage):
     Guo et al. 2024 (arXiv:2402.04792), Algorithm 1, with the loss of DPO (arXiv:2305.18290, Eq. 7): its gradient is
     -beta * sigmoid(-h) * (grad log pi(best) - grad log pi(worst)), h = beta * (log-ratio of the best - log-ratio of the worst). The penalty must be
     the log-ratio in nats itself (`rollouts.penalty: 1.0`), the loss REINFORCE averaged by answer, with one step on each round; then the gradient is that
-    of the mean over pairs. A prompt whose answers have the same reward teaches nothing; trl prefers the first of them.
+    of the mean over pairs. Log-probs are at the temperature of sampling, where trl's are at 1. A prompt whose answers have the same reward teaches nothing; trl prefers the first of them.
     """
 
     beta: Annotated[float, Field(gt=0)]

@@ -77,7 +77,7 @@ class WPO(ImplicitReward):
     Zhou et al. 2024 (arXiv:2406.11827), Eq. 2, with sampled alignment:
     w(y_w) * w(y_l) * DPO, w(y) = exp(1/|y| * sum over t of log [pi(y_t|...) / sum over v of pi(v|...)^2]), no gradient through w
 
-    Same as trl's `use_weighting` with `loss_type="sigmoid"`.
+    Same as trl's `use_weighting` with `loss_type="sigmoid"`; the authors' code (wzhouad/WPO, scripts/run_wpo.py) bounds w(y_w) * w(y_l) at 1.
     """
 
     reads_tokens: ClassVar[bool] = True
