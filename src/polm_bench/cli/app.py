@@ -19,7 +19,7 @@ DONE, INTERRUPTED, PIPE_CLOSED = 0, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 a stage failed, 2 the user's mistake, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    atexit.register(gc.freeze)  # nothing is looked through for garbage at the end: with PyTorch and lm-eval that took two seconds
+    atexit.register(gc.freeze)  # or all of PyTorch and lm-eval is looked through for garbage at the end: two seconds
     try:
         status = _dispatch(words)
         sys.stdout.flush()
