@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import pytest
 import torch
 from pydantic.dataclasses import dataclass
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from polm_bench.data.nano import VERSION
 from polm_bench.data.nano.source import NanoRows
@@ -83,8 +86,25 @@ def compress(method, folder, tmp_path):
         (tmp_path / name).mkdir()
     stage = CompressModel(model=Given(), method=method, data=NanoRows("corpus", VERSION), seed=0)
     job = Job(tmp_path / "out", tmp_path / "scratch", {Given().key: folder}, Launch("inline"), "cpu")
-    stage.run(job)
+    with layers_read() as job.read:
+        stage.run(job)
     return job
+
+
+@contextmanager
+def layers_read():
+    """Tokens of each call of a decoder layer that came to its end, while the block runs."""
+    read = []
+
+    def note(module, args, out):
+        if isinstance(module, LlamaDecoderLayer) and args and args[0].device.type == "cpu":
+            read.append(args[0].shape[0] * args[0].shape[1])
+
+    handle = register_module_forward_hook(note)
+    try:
+        yield read
+    finally:
+        handle.remove()
 
 
 @pytest.fixture
@@ -140,6 +160,18 @@ def test_it_is_smaller_on_disk_and_says_the_same_in_another_process(compressed, 
     assert (
         torch.nn.functional.cosine_similarity(here.flatten(), dense.flatten(), 0) > 0.3
     )  # random weights have little that can go
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_counted_is_what_went_through_the_layers(compressed, name):
+    if name not in compressed:
+        pytest.skip(f"{LIBRARY[name]} is not installed")
+    job, method = compressed[name][0], METHODS[name][0]
+    assert job.ledger.amounts.get("tokens_scored", 0) == sum(job.read) / 2  # two layers
+    if method.calibration is not None:
+        tokens = method.calibration.samples * method.calibration.length
+        assert sum(job.read) == 2 * method.forward_passes * tokens
 
 
 def test_pruned_weights_come_back_as_they_were_stored(toy_model, tmp_path):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Calibration:
     """Text that a method looks at: sequences of the role `corpus`."""
 
+    version: ClassVar[int] = 2
+    """Raise it when what the ledger says of this text changes."""
+
     samples: int = Field(gt=0)  # sequences
     length: int = Field(gt=0)  # tokens of each; at most the budget's max_length
 
@@ -42,8 +45,9 @@ class Compression:
     needs: ClassVar[Mapping[str, str]] = {}
     """Modules that only an extra of the package brings: module -> extra."""
     forward_passes: ClassVar[int] = 1
-    """Passes over the calibration text."""
+    """Passes of the calibration text through every layer."""
     backward_passes: ClassVar[int] = 0
+    """How many of them go back again."""
     stored: ClassVar[str]
     """How the weights lie on disk, for the record."""
     computed: ClassVar[str]

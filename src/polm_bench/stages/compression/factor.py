@@ -35,7 +35,6 @@ class FactorWeights(Compression):
     `activation`: ASVD; `fisher`: FWSVD; `whitening`: SVD-LLM. The maths is `objectives/factors.py`.
     """
 
-    forward_passes: ClassVar[int] = 2
     stored: ClassVar[str] = "two factors"
     computed: ClassVar[str] = "two products"
 
@@ -43,6 +42,15 @@ class FactorWeights(Compression):
     kept: float = Field(gt=0, lt=1)  # share of the linear weights that the factors have
     alpha: float = Field(default=0.5, ge=0, le=1)  # activation: power of the mean absolute input
     refit: bool = False  # whitening: fit the left factor anew to what comes out of the compressed layers before
+
+    @property
+    def forward_passes(self) -> int:  # type: ignore[override]
+        """One to look at the whole model's layers; with `refit` two more, of what the compressed ones see and say."""
+        return 1 + 2 * self.refit + self.backward_passes
+
+    @property
+    def backward_passes(self) -> int:  # type: ignore[override]
+        return int(self.weighing == "fisher")
 
     def compress(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor | None, job: Any

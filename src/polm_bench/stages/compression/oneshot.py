@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID
 from polm_bench.stages.compression.base import Compressed, Compression, calibration_text
-from polm_bench.stages.compression.layers import each_layer, linears, named_linears
+from polm_bench.stages.compression.layers import decoder_layers, first_calls, linears, named_linears, watch
 from polm_bench.stages.compression.sparse import check_sparsity
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ PLACES = {
 class QuantizeOneShot(Compression):
     """Weights, and activations where a modifier says so, on a grid of few values."""
 
+    forward_passes: ClassVar[int] = 2  # llmcompressor goes through each layer to look, and again as it then is
     needs: ClassVar[Mapping[str, str]] = {"llmcompressor": "compress"}
     stored: ClassVar[str] = "packed"
     computed: ClassVar[str] = "dequantised"  # compressed-tensors unpacks at the first call on a CPU
@@ -62,9 +63,11 @@ class ScaledRounding(QuantizeOneShot):
     """Weights scaled and clipped so that rounding costs the output least, then rounded.
 
     AWQ (Lin et al. 2023, arXiv:2306.00978): `objectives/rounding.py`. The factors are folded into what comes before: a norm, or the rows of a projection.
-    llmcompressor's own AWQ takes some hundred times as long on a CPU.
+    Every layer is looked at as it was in the whole model (the authors' awq/quantize/pre_quant.py). llmcompressor's own AWQ takes some hundred times as
+    long on a CPU.
     """
 
+    forward_passes: ClassVar[int] = 1
     group: int = Field(gt=0)  # columns that share a scale
     steps: int = Field(gt=0)  # of the search for alpha and for the clipping range
     clip: float = Field(ge=0, lt=1)  # the largest share that clipping may take off a group's range; 0: no clipping
@@ -74,14 +77,15 @@ class ScaledRounding(QuantizeOneShot):
     ) -> Compressed:
         import torch
 
-        rows = calibration_text(rows)
-        layers = model.config.num_hidden_layers
+        calls = first_calls(model, calibration_text(rows))
+        layers = decoder_layers(model)
         with torch.no_grad():
-            for number, layer, seen in each_layer(model, rows):
+            for number, layer in enumerate(layers):
+                seen, calls = watch(layer, calls)
                 self._scale(layer, seen)
                 if self.clip:
                     self._clip(layer, seen)
-                job.progress(number + 1, layers, "layers")
+                job.progress(number + 1, len(layers), "layers")
         return super().compress(model, tokenizer, None, job)
 
     def _scale(self, layer: nn.Module, seen: Mapping[str, Seen]) -> None:
@@ -113,6 +117,7 @@ class ScaledRounding(QuantizeOneShot):
 class PruneOneShot(Compression):
     """Weights set to zero; stored as those that are left and a bit mask."""
 
+    forward_passes: ClassVar[int] = 2  # as for QuantizeOneShot
     needs: ClassVar[Mapping[str, str]] = {"llmcompressor": "compress"}
     stored: ClassVar[str] = "bit mask and values"
     computed: ClassVar[str] = "dense"
