@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from polm_bench.objectives.editing import Likelihood, OverTone, ngram_entropy, rank_one, spread
+from polm_bench.objectives.editing import Likelihood, OverTone, essence_drift, ngram_entropy, rank_one, spread
 
 
 def test_likelihood_of_a_fair_choice_of_four_is_two_bits():
@@ -41,6 +41,13 @@ def test_overtone_has_no_gradient_once_a_token_is_fitted_well_enough():
     loss(logits, torch.tensor([0])).sum().backward()
     assert logits.grad is not None
     assert logits.grad.abs().max() == 0
+
+
+def test_drift_is_measured_from_what_the_edited_model_says():
+    """KL(after || before): ROME, Eq. 4."""
+    even, sure = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.99, 0.01]]).log()
+    assert essence_drift(sure, even).item() == pytest.approx(0.99 * math.log(1.98) + 0.01 * math.log(0.02))
+    assert essence_drift(even, sure).item() == pytest.approx(0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(50))
 
 
 def test_a_rank_one_change_writes_the_value_and_leaves_orthogonal_keys_alone():

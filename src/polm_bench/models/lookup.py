@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polm_bench.objectives.editing import essence_drift
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -100,8 +102,11 @@ class Lookup:
             labels = rows.labels[:, 1:]
             each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
             told = (each.sum(1) / (labels != -100).sum(1)).view(len(facts), size).mean(1)
-            moved = F.kl_div(after, before, log_target=True, reduction="none").sum(-1)
-            losses = told + self.search.kl * moved + self.search.decay * delta.norm(dim=1) / start.norm(dim=1) ** 2
+            losses = (
+                told
+                + self.search.kl * essence_drift(after, before)
+                + self.search.decay * delta.norm(dim=1) / start.norm(dim=1) ** 2
+            )
             going = (losses.detach() >= self.search.enough)[:, None]
             if not bool(going.any()):
                 break

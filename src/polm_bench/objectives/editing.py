@@ -70,6 +70,14 @@ class OverTone(EditLoss):
         return mixed.where(agrees, plain)
 
 
+def essence_drift(after: Tensor, before: Tensor) -> Tensor:
+    """KL(after || before) in nats, [N], of log-probabilities [N, V] of what follows the subject in another text.
+
+    Meng et al. 2022, ROME (arXiv:2202.05262), Eq. 4; the authors' rome/compute_v.py and memit/compute_z.py.
+    """
+    return (after.exp() * (after - before)).sum(-1)
+
+
 def rank_one(weight: Tensor, key: Tensor, value: Tensor, moment: Tensor) -> Tensor:
     """Change of `weight` [out, in] after which it takes `key` [in] to `value` [out], and other keys as little elsewhere as can be.
 

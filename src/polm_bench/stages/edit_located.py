@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -18,7 +18,7 @@ from polm_bench.stages.merge import finish
 class ValueSearch:
     """How the value is found that makes the model say the new answer: Adam on a vector added at the subject's last token.
 
-    Meng et al. 2022, ROME (arXiv:2202.05262): mean over contexts of -log p(new | context, question), plus a KL that keeps what
+    Meng et al. 2022, ROME (arXiv:2202.05262), Eq. 4: mean over contexts of -log p(new | context, question), plus KL(with the vector || without it) of what
     "{subject} is a" continues with. The decay and the norm's bound are the authors' (rome/compute_v.py).
     """
 
@@ -39,6 +39,8 @@ class EditLocated(Stage):
     Meng et al. 2022 (arXiv:2202.05262) and 2023 (arXiv:2210.07229). The texts before the question are first words of the role `corpus`, not
     sampled from the model; C = E[k k^T] is taken over rows of it too.
     """
+
+    version: ClassVar[int] = 2
 
     init: Stage
     facts: PickFacts
