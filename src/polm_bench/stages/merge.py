@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveInt
@@ -127,6 +127,8 @@ class WeightStatistics(Stage):
     linear layer.
     """
 
+    version: ClassVar[int] = 2
+
     model: Stage
     data: Rows
     spend: Spend  # of the model's own training; bounds which rows there are
@@ -142,7 +144,7 @@ class WeightStatistics(Stage):
 
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.probes.flops import METHOD, count_flops
-        from polm_bench.stages.merge_statistics import fisher_diagonal, input_grams
+        from polm_bench.stages.merge_statistics import beginnings, fisher_diagonal, input_grams
 
         folder = job.path(self.model)
         model = load_model(folder, "float32", job.device)
@@ -150,6 +152,8 @@ class WeightStatistics(Stage):
         ids = self._ids(job, load_tokenizer(folder))
         set_seed(self.seed)
         started = time.monotonic()
+        if self.kind == "fisher":
+            ids = beginnings(ids)
         found = (fisher_diagonal if self.kind == "fisher" else input_grams)(model, ids, job.progress)
         save_file({name: value.contiguous().cpu() for name, value in found.items()}, str(job.out / STATISTICS))
         count = flops.train if self.kind == "fisher" else flops.score
@@ -160,7 +164,7 @@ class WeightStatistics(Stage):
         )
         job.ledger.note(flops_method=METHOD)
 
-    def _ids(self, job: Any, tokenizer: Any) -> list[list[int]]:
+    def _ids(self, job: Any, tokenizer: Any) -> list[Sequence[int]]:
         from polm_bench.stages.sft import completion_rows
         from polm_bench.trainers.schedule import schedule
 

@@ -12,19 +12,25 @@ if TYPE_CHECKING:
 Progress = Callable[[float, float, str], None]
 
 
-def fisher_diagonal(model: PreTrainedModel, rows: Sequence[Sequence[int]], progress: Progress) -> dict[str, Tensor]:
-    """Mean squared gradient of one drawn next token's log-prob, by name of the weight.
+def beginnings(rows: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Each row up to a place drawn at random; at least its first token, never its last. The draw comes from torch's global generator."""
+    import torch
 
-    For each row one position is drawn and one token from the model's distribution there: an unbiased draw of the expectation, at one backward
-    pass a row. Draws come from torch's global generator, which the caller seeds.
+    return [row[: int(torch.randint(1, len(row), ()))] for row in rows]
+
+
+def fisher_diagonal(model: PreTrainedModel, rows: Sequence[Sequence[int]], progress: Progress) -> dict[str, Tensor]:
+    """Mean over rows of the squared gradient of the next token's log-prob, by name of the weight.
+
+    The token is drawn from the model's distribution, so that with rows cut by `beginnings` it is an unbiased draw of the expectation, at one
+    backward pass a row. Draws come from torch's global generator, which the caller seeds.
     """
     import torch
 
     found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for number, row in enumerate(rows):
         ids = torch.tensor([row], device=model.device)
-        place = int(torch.randint(0, len(row) - 1, ()))
-        logps = model(input_ids=ids[:, : place + 1]).logits[0, -1].float().log_softmax(-1)
+        logps = model(input_ids=ids).logits[0, -1].float().log_softmax(-1)
         token = torch.multinomial(logps.detach().exp(), 1)
         model.zero_grad(set_to_none=True)
         logps[token].sum().backward()
