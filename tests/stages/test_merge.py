@@ -211,6 +211,13 @@ def test_merging_a_model_with_itself_by_its_statistics_gives_it_back(tiny, tmp_p
     assert all(found[name].allclose(same[name], atol=1e-4) for name in same)
 
 
+def test_rows_are_cut_at_every_place_but_the_last():
+    from polm_bench.stages.merge_statistics import beginnings
+
+    rows = [[1, 2, 3, 4]] * 64
+    assert {tuple(row) for row in beginnings(rows)} == {(1,), (1, 2), (1, 2, 3)}
+
+
 @pytest.mark.slow
 def test_a_greedy_soup_is_never_worse_than_its_best_ingredient(tiny, tmp_path):
     from polm_bench.models.load import load_model, load_tokenizer
