@@ -42,6 +42,22 @@ def test_a_corrector_that_is_not_there_is_named():
         Corrected(ASK).way(None)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "kinds"),
+    [
+        ("sft", ["TrainSFT"]),
+        ("best_of_n", ["TrainSFT", "TrainReward"]),
+        ("aligner", ["TrainSFT", "TrainSFT"]),
+        ("contrastive_decoding", ["TrainSFT", "FetchModel"]),
+    ],
+)
+def test_all_models_that_an_answer_takes_are_served(recipe, kinds):
+    from polm_bench.config import plan
+
+    judge = plan([f"+recipe={recipe}"]).evaluations["self"]
+    assert [type(stage).__name__ for stage in judge.served()] == kinds
+
+
 @pytest.mark.slow
 def test_beam_search_finds_the_likeliest_answer_where_it_keeps_all_beginnings(toy_model):
     from polm_bench.decoding.searching import BeamLM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, config=FORBID)
 class Decoder:
     """A method that works while the model answers and changes no weight. Its fields are its numbers; a stage among them is an input."""
+
+    version: ClassVar[int] = 1
+    """Raise it when what the method does, or what is told of its cost, changes."""
 
     def lm(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int, job: Any

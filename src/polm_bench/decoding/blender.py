@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -34,6 +34,8 @@ class Blender(Method):
     causal model that is asked which of two is better. GenFuser, the second step, is left out. Where a task scores given answers, only the model
     that is evaluated is asked.
     """
+
+    version: ClassVar[int] = 2
 
     question: str  # with {prompt}, {first} and {second}
     others: tuple[Stage, ...] = ()  # the models beside the one that is evaluated; the recipe puts them here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -24,6 +24,8 @@ class Contrastive(Decoder):
     O'Brien and Lewis 2023 (arXiv:2309.09117): (1 + beta) s_expert - beta s_amateur over the tokens whose expert probability is at least alpha
     times the highest (Li et al. 2023, arXiv:2210.15097, Section 3.3); s are logits. It applies to every answer; given answers are scored plainly.
     """
+
+    version: ClassVar[int] = 2
 
     alpha: Annotated[float, Field(gt=0, le=1)]
     beta: Annotated[float, Field(gt=0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -22,6 +22,8 @@ class Corrected(Method):
     Ji et al. 2024 (Aligner, arXiv:2402.02416), Section 2: mu(y_c | y_o, x) behind pi(y_o | x), whose weights are not needed. It applies to every
     question; given answers are scored plainly. Tokens of both models are counted, at the first one's price.
     """
+
+    version: ClassVar[int] = 2
 
     question: str  # with {prompt} and {answer}
     corrector: Stage | None = None  # None: the recipe puts it here

@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -59,6 +59,8 @@ class BestOfN(Method):
 
     It applies to every question, also to those that the reward was not made for, as the paper does.
     """
+
+    version: ClassVar[int] = 2
 
     reward: Reward | None  # of the role `prompts`; None: the recipe puts a reward model here
     count: Annotated[int, Field(gt=1)]

@@ -130,15 +130,24 @@ def _scores(row: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def _cost(model: Stage, evaluation: Stage | None, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What making the model took (fetching the base and evaluating left out), and what serving it takes."""
-    making = {stage.key for stage in ordered(model) if stage.inputs}  # a stage without inputs fetches
+    """What making the model took, with all that it answers with (fetching the base and evaluating left out), and what serving it takes."""
+    goals = evaluation.inputs if evaluation else (model,)
+    making = {stage.key for stage in ordered(*goals) if stage.inputs}  # a stage without inputs fetches
     made = [outcome for outcome in outcomes if outcome.stage.key in making]
     cost = total(outcome.ledger for outcome in made)
     cost["shared_wall_seconds"] = round(sum(outcome.ledger["wall_seconds"] for outcome in made if outcome.shared), 3)
     cost["flops_method"] = next(
         (outcome.ledger["flops_method"] for outcome in outcomes if "flops_method" in outcome.ledger), None
     )
-    last = next((outcome.ledger for outcome in reversed(made) if "trainable_params" in outcome.ledger), {})
+    own = {stage.key for stage in ordered(model)}
+    last = next(
+        (
+            outcome.ledger
+            for outcome in reversed(made)
+            if outcome.stage.key in own and "trainable_params" in outcome.ledger
+        ),
+        {},
+    )
     cost["trainable_params"] = last.get("trainable_params", 0)
     judge = evaluation.key if evaluation else None
     served = next((outcome.ledger for outcome in outcomes if outcome.stage.key == judge), {})

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.decoding.base import Decoder
 from polm_bench.errors import BadOverride, PartDone, Unreachable
-from polm_bench.graph import FORBID, Stage
+from polm_bench.graph import FORBID, Stage, nested
 from polm_bench.stages.scores import write
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Evaluate(Stage):
     decoder: Decoder | None = None  # None: the model answers as it is
     parallel: ClassVar[bool] = True
 
+    def served(self) -> list[Stage]:
+        """The model, and what the decoder asks beside it: a reward model, an amateur, a corrector."""
+        return [self.model, *nested(self.decoder, Stage)]
+
     def run(self, job: Any) -> None:
         from transformers import set_seed
 
@@ -130,7 +134,7 @@ class Evaluate(Stage):
             flops_method=METHOD,
             evaluation_seconds=round(seconds, 3),
             load_seconds=round(loaded, 3),
-            served_bytes=weight_bytes(folder),
+            served_bytes=sum(weight_bytes(job.path(stage)) for stage in self.served()),
             total_params=model.num_parameters(),
             **answers,
             **measure(model, lm.new_cache),
