@@ -111,7 +111,8 @@ class FisherAverage(MergeRule):
 class RegMean(MergeRule):
     """Linear layers merged so that the merged layer gives what each model's own gives, on that model's inputs, in least squares; others averaged.
 
-    Jin et al. 2023 (arXiv:2212.09849; the authors' regmean_demo.ipynb), with inputs X_t [N, in], G_t = X_t^T X_t and W_t [out, in]:
+    Jin et al. 2023 (arXiv:2212.09849), Section 3, with inputs X_t [N, in], G_t = X_t^T X_t and W_t [out, in] (the authors' regmean_demo.ipynb divides
+    G_t by its tokens, so that a model with more of them counts no more):
     W = (sum_t W_t G'_t) (sum_t G'_t)^-1,  G' = alpha G + (1 - alpha) diag(G)
     """
 

@@ -55,7 +55,8 @@ class ColumnRounding(Compression):
 class IncoherentRounding(ColumnRounding):
     """Weights turned by random orthogonal matrices, so that none stands out, then rounded.
 
-    QuIP (Chee et al. 2023, arXiv:2307.13304; the authors' method.py). The turns are drawn from the stage's seed and stored.
+    QuIP (Chee et al. 2023, arXiv:2307.13304; the authors' method.py), without the random permutations that there go before and after each turn. The
+    turns are drawn from the stage's seed and stored.
     """
 
     rho: float = Field(gt=0)  # the grid reaches this many root mean squares of the turned weights
@@ -101,7 +102,8 @@ class IncoherentRounding(ColumnRounding):
 class OutlierAwareRounding(ColumnRounding):
     """The columns that suffer most from rounding stay as they are; the others are rounded and their loss ends up in these.
 
-    OWQ (Lee et al. 2023, arXiv:2306.02272; the authors' owq/recon.py).
+    OWQ (Lee et al. 2023, arXiv:2306.02272; the authors' owq/recon.py). The grid goes from the smallest weight of a row to its largest, as with their
+    `--tuning minmax`; by default they search for a narrower one.
     """
 
     kept: float = Field(gt=0, lt=1)  # share of the columns that stays in half precision; at least one
