@@ -71,6 +71,19 @@ def test_a_hypercomplex_weight_is_a_sum_of_kronecker_products(toy):
     assert torch.allclose(down.weight(), told)
 
 
+def test_compacters_factors_are_drawn_for_each_summand_by_itself():
+    """Glorot's even numbers with a gain of sqrt(2): up to sqrt(2) sqrt(6 / (rows + columns)) of one summand's factor."""
+    import torch
+
+    from polm_bench.models.layers import Kronecker
+
+    torch.manual_seed(0)
+    layer = Kronecker(torch.nn.Module(), "", 4 * 512, 4 * 128, 4)
+    for factor, size in ((layer.left, 512), (layer.right, 128)):
+        most = (2 * 6 / (size + 1)) ** 0.5
+        assert 0.98 * most < factor.abs().max() <= most
+
+
 def test_compacters_rules_are_shared_by_all_layers(toy):
     model = Inserted(COMPACTER).attach(toy)
     each = (D + 8) + 8 + (8 + D) + D  # factors and biases of both projections

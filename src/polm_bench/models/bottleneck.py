@@ -71,6 +71,8 @@ class Hypercomplex(Structure):
     layers and by both projections, the rank-one factors s_i [k/n, 1] and t_i [1, d/n] belong to one projection.
     """
 
+    version: ClassVar[int] = 2
+
     at: tuple[str, ...]
     activation: Literal["gelu", "relu"]
     size: int = Field(gt=0)  # of the bottleneck

@@ -37,8 +37,8 @@ class Kronecker(nn.Module):
     def __init__(self, owner: nn.Module, rules: str, width_in: int, width_out: int, n: int) -> None:
         super().__init__()
         self.owner, self.rules = [owner], rules  # in a list, so that the model is not a submodule of its own part
-        self.left = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n, width_in // n, 1)))
-        self.right = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n, 1, width_out // n)))
+        self.left = nn.Parameter(_glorot(n, width_in // n, 1))
+        self.right = nn.Parameter(_glorot(n, 1, width_out // n))
         self.bias = nn.Parameter(torch.zeros(width_out))
 
     def weight(self) -> Tensor:
@@ -51,6 +51,11 @@ class Kronecker(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight() + self.bias
+
+
+def _glorot(n: int, rows: int, columns: int) -> Tensor:
+    """[n, rows, columns], each of the n matrices as rabeehk/compacter, seq2seq/hypercomplex/inits.py, draws it."""
+    return torch.stack([nn.init.xavier_uniform_(torch.empty(rows, columns), gain=2**0.5) for _ in range(n)])
 
 
 class Scaled(nn.Module):
