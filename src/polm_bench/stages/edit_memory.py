@@ -24,8 +24,8 @@ class EditMemory(Stage):
 
     Hartvigsen et al. 2023 (arXiv:2211.11031): the key is the layer's input at the prompt's last token. Far from every key: a new
     entry. Near a key with the same answer: its radius grows to reach it. Near one with another answer: a new entry, and both radii shrink to half
-    of the distance. A new entry's value starts as the layer's own output (EasyEdit's `warm`; its files draw it) and is trained on the answer. Values of different entries are trained
-    together: none reads another.
+    of the distance. A new entry's value starts as the layer's own output (EasyEdit's `warm`; its files draw it) and is trained on the answer. Values
+    of different entries are trained together: none reads another.
     """
 
     init: Stage
