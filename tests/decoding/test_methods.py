@@ -212,6 +212,9 @@ def test_rci_sees_the_last_answer_alone():
         ("3+4=7. 7-9=2.", "7-9=-2"),
         ("7/2=3", None),
         ("no sum", None),
+        ("2+3+4=9. 10 - 3 - 2 = 5. 10 -3-2=5. -3+4=1.", None),
+        ("2+3+4=8. 3+4=8.", "3+4=7"),
+        ("0.5*10=5. 1,000+5=1005. 5*1000=5,000. 4*2=8.0", None),
     ],
 )
 def test_the_first_wrong_equation_is_found(answer, corrected):

@@ -16,7 +16,8 @@ from polm_bench.graph import FORBID
 if TYPE_CHECKING:
     from polm_bench.decoding.asking import AskingLM
 
-EQUATION = re.compile(r"(-?\d+)\s*([-+*/])\s*(\d+)\s*=\s*(-?\d+)")
+EQUATION = re.compile(r"(?<!\d)(?<!\d[.,])(-?\d+)\s*([-+*/])\s*(\d+)\s*=\s*(-?\d+)(?!\d|[.,]\d)")
+"""An equation of two whole numbers; not a part of a decimal number or of one with commas."""
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -189,8 +190,11 @@ class Fault(NamedTuple):
 
 
 def first_fault(answer: str) -> Fault | None:
-    """The first equation of two whole numbers that does not hold; a division must come out even."""
+    """The first equation of two whole numbers that does not hold; a division must come out even, and the end of a longer sum is none."""
     for found in EQUATION.finditer(answer):
+        before = answer[: found.start()].rstrip()[-1:]
+        if before in ("+", "-", "*", "/") or (found[1].startswith("-") and before.isdigit()):
+            continue
         left, sign, right, said_result = found.groups()
         a, b = int(left), int(right)
         if sign == "/" and (b == 0 or a % b):
