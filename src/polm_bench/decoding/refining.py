@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -46,6 +46,8 @@ class ToolCritic(Method):
     critique is text in the prompt; here the corrected line is the start of the new answer. Answers without equations stay as they are.
     """
 
+    version: ClassVar[int] = 2
+
     rounds: PositiveInt
 
     def way(self, job: Any) -> Way:
@@ -59,6 +61,8 @@ class Reflexion(Method):
     Shinn et al. 2023 (arXiv:2303.11366, Algorithm 1). The evaluator there knows the right answer or runs tests; here a calculator calls an attempt
     failed where one of its equations is wrong. Answers without equations count as good.
     """
+
+    version: ClassVar[int] = 2
 
     reflect: str  # what asks for the note
     remember: str  # how notes stand before the question, with {notes} and {question}
