@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -15,26 +17,12 @@ import yaml
 
 from polm_bench import __version__
 from polm_bench.cli import catalogue
+from polm_bench.cli.arguments import EXAMPLES, parser
 from polm_bench.cli.completion import candidates, script
 from polm_bench.cli.printing import cell_text, markdown
 from polm_bench.paths import conf_dir
 
-COMMANDS = (
-    "run",
-    "plan",
-    "tune",
-    "ls",
-    "show",
-    "table",
-    "compare",
-    "report",
-    "advise",
-    "power",
-    "ui",
-    "doctor",
-    "track",
-    "completion",
-)
+COMMANDS = tuple(name for name in EXAMPLES if name)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,8 +38,29 @@ def polm(*words: str, home: Path, **environment: str) -> subprocess.CompletedPro
     )
 
 
+def examples() -> list[list[str]]:
+    """The words of every command in the help's examples and in the README's indented lines; what follows two spaces is a remark."""
+    readme = re.findall(r"^    (polm-bench .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    helped = [line.strip() for text in EXAMPLES.values() for line in text.splitlines() if "polm-bench" in line]
+    commands = (re.split(r"  +|\)\"", line)[0].partition("polm-bench ")[2] for line in [*readme, *helped])
+    return [shlex.split(command, comments=True) for command in commands]
+
+
 def test_version(tmp_path):
     assert polm("--version", home=tmp_path).stdout == f"polm-bench {__version__}\n"
+
+
+@pytest.mark.parametrize("words", examples(), ids=" ".join)
+def test_every_example_names_what_there_is(words):
+    command, *rest = words
+    if command in ("table", "report"):
+        assert rest[0] in [*catalogue.names("table"), *catalogue.names("published")]
+    if command not in ("run", "plan", "tune"):
+        parser().parse_args([command, *takewhile(lambda word: word != "|", rest)])
+    for word in rest:
+        group, _, values = word.lstrip("+").partition("=")
+        if group in catalogue.groups() and "glob(" not in values:
+            assert set(values.split(",")) <= set(catalogue.names(group))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -150,7 +159,9 @@ def test_plan_says_what_is_missing_and_writes_nothing(tmp_path):
         (["ls", "recipe"], "Did you mean recipes?"),
         (["show", "simpoo"], "Did you mean simpo"),
         (["table", "nope"], "no table named 'nope'"),
-        (["compare", "a", "b"], "no record named 'a'"),
+        (["compare", "a", "b"], "there is no record in"),
+        (["power", "--effect", "0.02"], "--records results/five_paradigms/records"),
+        (["table", "spine", "--jobs", "0"], "give 1 or more. See"),
         (["run", "+recipe=simpoo"], "Did you mean simpo"),
         (["run", "+recipe=dpo", "model=nanoo"], "Did you mean nano?"),
         (["run"], "no recipe chosen"),

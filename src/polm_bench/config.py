@@ -260,7 +260,9 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
     with open_dict(composed):
         composed.pop("hydra", None)
     if "recipe" not in composed:
-        raise BadOverride(f"no recipe chosen. Say which with +recipe=NAME; there is: {', '.join(options('recipe'))}.")
+        raise BadOverride(
+            "no recipe chosen. Say which with +recipe=NAME, as +recipe=dpo; `polm-bench ls recipes` lists them."
+        )
     try:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:  # such as ${a.name} that there is not
@@ -350,25 +352,41 @@ class _Translated:
             group, _, name = str(error.missing_cfg_file).rpartition("/")
             raise UnknownName(group or "configuration", name, options(group) if group else []) from error
         a_number_for_a_name = isinstance(error, ValueError) and "Config group override" in str(error)
+        if a_number_for_a_name:
+            for word in self.words:
+                group, _, name = word.lstrip("+").partition("=")
+                if group in GROUPS and name not in options(group):
+                    raise UnknownName(group, name, options(group)) from error
         if isinstance(error, HydraException | OmegaConfBaseException) or a_number_for_a_name:
             raise BadOverride(self._explain(error)) from error
 
     def _explain(self, error: BaseException) -> str:
         cause = error.__cause__ or error
         text = " ".join(f"{error}".split())
+        if "requires --multirun" in text or text.startswith("Ambiguous value for argument"):
+            words = " or ".join(f"'{word}'" for word in self.words if word in text)
+            return f"{words} gives several values, which is a sweep: polm-bench run -m ... makes a cell of each."
         for word in self.words:
-            name = word.lstrip("+~").partition("=")[0]
+            name, equals, _ = word.lstrip("+~").partition("=")
+            if "/" in name and not equals:  # the value of an option of Hydra's
+                continue
             if f"'{name}'" in text or f"Key '{name.rpartition('.')[2]}'" in f"{text} {cause}":
                 known = set(settings(self.words))
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+                meant = [] if equals else _choices(name)
                 hint = (
-                    f"Did you mean {' or '.join(near)}?"
-                    if near
+                    f"Did you mean {' or '.join(meant or near)}?"
+                    if meant or near
                     else f"Groups: {', '.join(GROUPS)}; see 'polm-bench plan --help'."
                 )
                 return f"'{word}': there is no setting '{name}'. {hint}"
         wrong = getattr(error, "override", None)
         return f"'{wrong}': {text.split(' See https')[0]}" if wrong else text
+
+
+def _choices(name: str) -> list[str]:
+    """The overrides that choose a value of this name, as `+recipe=dpo` for `dpo`."""
+    return [f"{'+' if group == 'recipe' else ''}{group}={name}" for group in GROUPS if name in options(group)]
 
 
 def _slug(name: str) -> str:

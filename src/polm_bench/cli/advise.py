@@ -8,9 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 from polm_bench.cli.printing import console, print_json
-from polm_bench.cli.tables import check_source
+from polm_bench.cli.sources import records_of
 from polm_bench.errors import PolmError
-from polm_bench.paths import home
 
 if TYPE_CHECKING:
     from polm_bench.report.advice import Wanted
@@ -34,16 +33,12 @@ def advise(arguments: argparse.Namespace) -> int:
     from polm_bench.report.advice import advise as advised
     from polm_bench.report.advice_page import advice_page
     from polm_bench.report.page import print_page, rounded
-    from polm_bench.report.records import load
 
     wanted = wanted_of(arguments)
-    check_source(False, arguments.records)
-    folder = arguments.records or home() / "records"
-    records = load(folder)
+    records = records_of(arguments.records)
     if not any(record.status == "ok" for record in records):
         raise PolmError(
-            f"no record in {folder} ended well, so there is nothing to advise from. Run some cells, or name a folder "
-            "of published ones: --records results/five_paradigms/records"
+            f"no record in {records[0].path.parent} ended well, so there is nothing to advise from. `polm-bench status` says why."
         )
     page = advice_page(advised(records, wanted), wanted)
     if arguments.json:

@@ -37,23 +37,23 @@ EXAMPLES = {
     "ls": """
   polm-bench ls
   polm-bench ls recipes
-  polm-bench ls records --json
+  polm-bench ls records --records results/five_paradigms/records
   polm-bench ls recipes --format md""",
     "show": """
   polm-bench show dpo                 a recipe: paper, graph, numbers and where they come from
   polm-bench show dpo-nano-nano       a record, by its id or the beginning of it""",
     "table": """
-  polm-bench table nano
-  polm-bench table nano --run --save --jobs 2  runs the missing cells, writes results/nano/
-  polm-bench table nano --run --launch slurm launch.partition=gpu launch.gpus=1
-  polm-bench table nano --format csv --records /some/records
-  polm-bench table peft_metamath --against published      a publication's figures beside ours
-  polm-bench table nano --against mine.yaml               your own figures of this table's cells
-  polm-bench table nano --at tokens=100000                the same records at equal cost""",
+  polm-bench table five_paradigms
+  polm-bench table overview --run --save --jobs 2      runs the missing cells, writes results/overview/
+  polm-bench table overview --run --launch slurm launch.partition=gpu launch.gpus=1
+  polm-bench table overview --format csv --records /some/records
+  polm-bench table peft_metamath --against published   a publication's figures beside ours
+  polm-bench table overview --against mine.yaml        your own figures of this table's cells
+  polm-bench table overview --at tokens=100000         the same records at equal cost""",
     "report": """
   polm-bench report five_paradigms --open
-  polm-bench report nano --out nano.html --records /some/records
-  polm-bench report nano --track              an artifact in MLflow, too""",
+  polm-bench report overview --out overview.html --records /some/records
+  polm-bench report overview --track          an artifact in MLflow, too""",
     "compare": """
   polm-bench compare dpo-nano simpo-nano""",
     "advise": """
@@ -105,7 +105,7 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(found[2], known, n=2, cutoff=0.5)
             there = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(known)}."
             message = f"no {found[1]} named '{found[2]}'. {there}"
-        self.exit(MISTAKE, f"error: {message} See '{self.prog} --help'.\n")
+        self.exit(MISTAKE, f"error: {message}{'' if message.endswith(('.', '?')) else '.'} See '{self.prog} --help'.\n")
 
 
 def parser() -> Parser:
@@ -138,6 +138,7 @@ def parser() -> Parser:
     ls = add("ls", "list what there is")
     ls.add_argument("kind", nargs="?", choices=KINDS, metavar="kind", help=", ".join(KINDS))
     ls.add_argument("--format", choices=("plain", "md", "json"), default="plain")
+    _add_records(ls)
     _add_json(ls)
     show = add("show", "show one recipe or one record")
     show.add_argument("name", help="a recipe, or a record's id or the beginning of it")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from polm_bench.cli.printing import only_ours_on_stdout
-from polm_bench.cli.tables import NOTHING, check_source, folder_of, run_table, show, status_of
+from polm_bench.cli.sources import check_source, folder_of
+from polm_bench.cli.tables import NOTHING, run_table, show, status_of
 from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir
 
@@ -25,5 +26,5 @@ def at(arguments: argparse.Namespace, style: str | None) -> int:
     with only_ours_on_stdout(style is not None) as out:
         swept = run_table(spec, arguments.jobs, arguments.launch) if arguments.run else NOTHING
         folder = folder_of(spec, arguments.run, arguments.records)
-        show(at_page(spec, load(folder, spec.record_names()), recipe_facts(conf_dir()), cost), style, out)
+        show(at_page(spec, load(folder, spec.record_names()), recipe_facts(conf_dir()), cost), style, out, folder)
     return status_of(swept)

@@ -26,7 +26,7 @@ GROUP_OF = {
 }
 NO_GROUPS = ("table", "published")  # folders of conf/ that overrides do not choose from
 COMMENT = re.compile(r"^# ?(.*)$")
-SETTING = re.compile(r"^(?P<indent> *)(?P<name>[\w.\-]+): *(?P<value>.*?)(?: +# *(?P<source>.*))?$")
+SETTING = re.compile(r"^(?P<indent> *)(?P<name>[\w.\-]+): *(?P<value>(?!#).*?)(?: *(?<!\S)# *(?P<source>.*))?$")
 
 Row = dict[str, Any]
 
@@ -81,10 +81,10 @@ def numbers(group: str, name: str) -> list[Row]:
     return list(found.values())
 
 
-def rows(kind: str, home: Path) -> list[Row]:
-    """What there is of one kind, one mapping each."""
+def rows(kind: str, records: Path) -> list[Row]:
+    """What there is of one kind, one mapping each; records are those of a folder."""
     if kind == "records":
-        return [_record_row(path) for path in sorted((home / "records").glob("*.json"))]
+        return [_record_row(path) for path in sorted(records.glob("*.json"))]
     group = GROUP_OF[kind]
     return [ROW_OF[kind](name, settings(group, name)) | {"about": _about(group, name)} for name in names(group)]
 

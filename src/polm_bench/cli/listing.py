@@ -7,6 +7,7 @@ from typing import Any
 
 from polm_bench.cli.catalogue import KINDS, Row, names, numbers, rows, settings
 from polm_bench.cli.printing import cell_text, markdown, print_json, print_rows
+from polm_bench.cli.sources import check_source
 from polm_bench.errors import PolmError, UnknownName
 from polm_bench.paths import conf_dir, home
 
@@ -21,13 +22,13 @@ COLUMNS = {
 }
 
 
-def ls(kind: str | None, style: str) -> int:
+def ls(kind: str | None, style: str, records: Path | None) -> int:
     """List one kind, or the names of all kinds."""
-    place = home()
+    check_source(False, records)
     kinds = (kind,) if kind else KINDS
-    found = {name: rows(name, place) for name in kinds}
+    found = {name: rows(name, records or home() / "records") for name in kinds}
     if style == "json":
-        print_json(found[kind] if kind else found | {"conf": str(conf_dir()), "home": str(place)})
+        print_json(found[kind] if kind else found | {"conf": str(conf_dir()), "home": str(home())})
     elif kind is None:
         _print_overview(found, style)
     elif style == "md":

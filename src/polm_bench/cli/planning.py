@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polm_bench.cli.printing import console
+from polm_bench.cli.sources import records_of
 from polm_bench.errors import PolmError
-from polm_bench.paths import home
 
 if TYPE_CHECKING:
     from polm_bench.report.records import Record
@@ -22,7 +22,6 @@ def power(effect: float, wanted: float, style: str | None, records: Path | None)
     """Print how many items and seeds show a difference, from the variance in the records."""
     from polm_bench.report import page
     from polm_bench.report.power import forecasts, power_page
-    from polm_bench.report.records import load
 
     if effect <= 0:
         raise PolmError(
@@ -30,11 +29,11 @@ def power(effect: float, wanted: float, style: str | None, records: Path | None)
         )
     if not 0.05 < wanted < 1:
         raise PolmError(f"--power {wanted}: a chance to see it lies between 0.05 and 1; 0.8 is usual.")
-    folder = records or home() / "records"
-    found = forecasts(load(folder), effect, wanted)
+    known = records_of(records)
+    found = forecasts(known, effect, wanted)
     if not found:
         raise PolmError(
-            f"no method in {folder} has two seeds beside the base, so the variance is unknown. "
+            f"no method in {known[0].path.parent} has two seeds beside the base, so the variance is unknown. "
             "Run one with several: polm-bench run -m +recipe=dpo seed=0,1,2"
         )
     made = power_page(found, effect, wanted)

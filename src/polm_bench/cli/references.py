@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polm_bench.cli.printing import only_ours_on_stdout
+from polm_bench.cli.sources import check_source, folder_of
 from polm_bench.cli.sweep import sweep
-from polm_bench.cli.tables import NOTHING, check_source, folder_of, show, status_of
+from polm_bench.cli.tables import NOTHING, show, status_of
 from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir, home
 
@@ -32,7 +33,7 @@ def against(arguments: argparse.Namespace, style: str | None) -> int:
     with only_ours_on_stdout(style is not None) as out:
         swept = sweep(_cells(found), arguments.jobs, arguments.launch) if arguments.run else NOTHING
         folder = (given or home() / "records") if spec is None else folder_of(spec, arguments.run, given)
-        show(reproduced_page(name, found, load(folder)), style, out)
+        show(reproduced_page(name, found, load(folder)), style, out, folder)
     return status_of(swept)
 
 

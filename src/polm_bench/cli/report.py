@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from polm_bench.cli.printing import print_json
-from polm_bench.cli.tables import check_source, folder_of, made
+from polm_bench.cli.sources import check_source, folder_of, source
+from polm_bench.cli.tables import made
 from polm_bench.files import replacing
 from polm_bench.paths import conf_dir, home
 
@@ -17,7 +18,8 @@ def report(name: str, records: Path | None, out: Path | None, show: bool, track:
 
     spec = load_spec(conf_dir(), name)
     check_source(False, records)
-    page = made(spec, folder_of(spec, False, records)).page
+    folder = folder_of(spec, False, records)
+    page = made(spec, folder).page
     text = render(page, "html")
     path = (out or home() / "reports" / f"{name}.html").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +31,9 @@ def report(name: str, records: Path | None, out: Path | None, show: bool, track:
         plots = {f"{name}.svg": page.drawing()} if page.drawing else {}
         track_report(name, page.title, {f"{name}.html": text, **plots}, home())
     if as_json:
-        print_json({"table": name, "path": str(path), "records": len(page.records)})
+        print_json({"table": name, "path": str(path), "records": len(page.records), "source": str(folder)})
     else:
-        print(f"Report: {path}")
+        print(f"Report: {path}\n{source(folder)}")
     if show:
         import webbrowser
 

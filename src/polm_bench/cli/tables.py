@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from polm_bench.cli.planning import forecast_table
 from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
+from polm_bench.cli.sources import RESULTS, check_source, folder_of, records_of, source
 from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import PolmError
-from polm_bench.paths import conf_dir, home
+from polm_bench.paths import conf_dir
 
 if TYPE_CHECKING:
     from polm_bench.report.page import Page
     from polm_bench.report.spec import TableSpec
     from polm_bench.report.table import Made
 
-RESULTS = Path("results")
 NOTHING = Swept([], [])
 
 
@@ -37,10 +37,11 @@ def table(
     check_source(run, records)
     with only_ours_on_stdout(style is not None) as out:
         swept = run_table(spec, jobs, launch) if run else NOTHING
-        found = made(spec, folder_of(spec, run, records))
+        folder = folder_of(spec, run, records)
+        found = made(spec, folder)
         if save:
             tables.save(spec, found.page, found.records, RESULTS)
-        show(found.page, style, out)
+        show(found.page, style, out, folder)
     return status_of(swept)
 
 
@@ -49,21 +50,6 @@ def made(spec: TableSpec, folder: Path) -> Made:
     from polm_bench.report import table as tables
 
     return forecast_table(spec, folder) if spec.view == "forecast" else tables.read(spec, folder, conf_dir())
-
-
-def check_source(run: bool, records: Path | None) -> None:
-    """Raises PolmError for records that can't be read from where they were said to be."""
-    if run and records is not None:
-        raise PolmError("--run writes records under POLM_HOME, so it can't go with --records. Leave one of them out.")
-    if records is not None and not records.is_dir():
-        raise PolmError(f"no folder {records} to read records from.")
-
-
-def folder_of(spec: TableSpec, run: bool, records: Path | None) -> Path:
-    """Where a table's records lie."""
-    from polm_bench.report.table import records_folder
-
-    return home() / "records" if run else records_folder(spec, RESULTS, home(), records)
 
 
 def run_table(spec: TableSpec, jobs: int, launch: Sequence[str] = ()) -> Swept:
@@ -77,14 +63,15 @@ def run_table(spec: TableSpec, jobs: int, launch: Sequence[str] = ()) -> Swept:
     return tune_cells(spec.cells(), spec.trials, jobs)
 
 
-def show(what: Page, style: str | None, out: TextIO) -> None:
-    """Print a page on the terminal, or in the style that was asked for."""
+def show(what: Page, style: str | None, out: TextIO, folder: Path) -> None:
+    """Print a page on the terminal, with the folder of its records, or in the style that was asked for."""
     from polm_bench.report import page
 
     if style is not None:
         out.write(page.render(what, style))
     else:
         page.print_page(what, console())
+        print(source(folder))
 
 
 def status_of(swept: Swept) -> int:
@@ -97,9 +84,9 @@ def status_of(swept: Swept) -> int:
 def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:
     """Say why two records differ."""
     from polm_bench.report.compare import compare as compared
-    from polm_bench.report.records import find, load
+    from polm_bench.report.records import find
 
-    found = load(records or home() / "records")
+    found = records_of(records)
     result = compared(find(found, first), find(found, second))
     if as_json:
         print_json(result.to_dict())
