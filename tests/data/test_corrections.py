@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polm_bench.data import Nano
-from polm_bench.data.corrections import Corrections, Revisions, Unchanged
+from polm_bench.data.corrections import Chains, Corrections, Revisions, Unchanged
 from polm_bench.data.derived import Judgements
 from polm_bench.data.source import Rows
 
@@ -40,3 +40,12 @@ def test_every_worse_response_is_revised_to_the_best_with_its_points_as_the_crit
         ("0 points: Bad.", "Great."),
         ("1 points: Fine.", "Great."),
     ]
+
+
+def test_a_chain_goes_from_answer_to_better_answer_with_points_after_each():
+    chains = Chains("sft", Ranked("ranking"), " Feedback: {points} of 2.", " Revision: ", 2)
+    (row,) = chains.load("train")
+    assert row == {
+        "prompt": [{"role": "user", "content": "How was it?"}],
+        "completion": "Bad. Feedback: 0 of 2. Revision: Great. Feedback: 2 of 2.",  # the third is worse than the second
+    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from polm_bench.data.derived import Judgements
+from polm_bench.data.derived import Judgements, mark
 from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows, Split
 from polm_bench.graph import FORBID
@@ -55,6 +56,33 @@ class Revisions(Rows):
                 if number != best:
                     found.append(_row(self.question, row, answer, row["responses"][best], critique=critique))
         return found
+
+
+@dataclass(frozen=True, config=FORBID)
+class Chains(Rows):
+    """The responses of a ranking as one answer: each that is better than those before it, with its points as feedback; points as in `Judgements`.
+
+    Ye et al. 2023 (SelFee, kaistAI/SelFee, README, Training): the answer and the chain of feedback and revisions are the target. Their feedback
+    says in words whether a revision is needed; a chain ends with the best response there is.
+    """
+
+    ranking: Rows
+    feedback: str  # after each answer, with {points}
+    revision: str  # before each better one
+    points: int  # the highest mark
+
+    def load(self, split: Split) -> list[Row]:
+        rows = self.ranking.load(split)
+        scores = sorted(value for row in rows for value in row["scores"])
+        return [{"prompt": row["prompt"], "completion": self._chain(row, scores)} for row in rows]
+
+    def _chain(self, row: Row, scores: list[float]) -> str:
+        best, said = -math.inf, []
+        for answer, value in zip(row["responses"], row["scores"], strict=True):
+            if value > best:
+                said.append(answer + self.feedback.format(points=mark(value, scores, self.points)))
+                best = value
+        return self.revision.join(said)
 
 
 def request(question: str, row: Row, answer: str, **more: str) -> list[dict[str, str]]:

@@ -63,13 +63,15 @@ class Judgements(Rows):
         rows = self.ranking.load(split)
         scores = sorted(value for row in rows for value in row["scores"])
         return [
-            {"prompt": judgement(row, answer, self.question), "completion": str(self._mark(value, scores))}
+            {"prompt": judgement(row, answer, self.question), "completion": str(mark(value, scores, self.points))}
             for row in rows
             for answer, value in zip(row["responses"], row["scores"], strict=True)
         ]
 
-    def _mark(self, value: float, scores: list[float]) -> int:
-        return min(self.points, bisect_left(scores, value) * (self.points + 1) // len(scores))
+
+def mark(value: float, scores: list[float], points: int) -> int:
+    """Points from 0 to `points` for a score by its rank among all, which are sorted."""
+    return min(points, bisect_left(scores, value) * (points + 1) // len(scores))
 
 
 def judgement(row: Mapping[str, Any], answer: str, question: str) -> list[Message]:

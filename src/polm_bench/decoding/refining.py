@@ -89,6 +89,29 @@ class ChainOfVerification(Method):
         return Verifying(self)
 
 
+@dataclass(frozen=True, config=FORBID)
+class Chained(Method):
+    """The model writes an answer, feedback and revisions in one go, as it was trained to; its last revision that has feedback is given.
+
+    SelFee (Ye et al. 2023, kaistAI/SelFee, README, autonomous inference mode; inference/inference.py, `parse`). It applies to every question; an answer
+    without feedback is given as it is.
+    """
+
+    feedback: str  # what stands after each answer, with {points}
+    revision: str  # what stands before each revision
+    revisions: PositiveInt  # for so many there is room; each may be as long as an answer
+
+    def way(self, job: Any) -> Way:
+        return Chaining(self)
+
+    def last(self, chain: str) -> str:
+        """The last whole answer of a chain."""
+        feedback = self.feedback.split("{")[0]
+        first, *later = chain.split(self.revision)
+        whole = [text.split(feedback)[0] for text in later if feedback in text]
+        return whole[-1] if whole else first.split(feedback)[0]
+
+
 class Refining(Way):
     """`Refine` at work."""
 
@@ -156,6 +179,19 @@ class Reflecting(Way):
             for i, text in zip(failed, lm.likeliest(retries, questions[0]), strict=True):
                 found[i] = text
         return found
+
+
+class Chaining(Way):
+    """`Chained` at work."""
+
+    def __init__(self, method: Chained) -> None:
+        self.method = method
+
+    def answer(self, lm: AskingLM, questions: Sequence[Question]) -> list[str]:
+        like = questions[0]
+        chain = min(like.limit * (1 + self.method.revisions), lm.max_length // 2)  # the question must be in sight
+        room = like._replace(limit=max(like.limit, chain))
+        return [self.method.last(text) for text in lm.likeliest([question.chat for question in questions], room)]
 
 
 class Verifying(Way):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from polm_bench.data.derived import ROWS, read_rows, write_rows
 from polm_bench.decoding.blender import FIRST, SECOND, compared
 from polm_bench.graph import FORBID, Stage
 from polm_bench.stages.generate import ANSWERS, Generate
+from polm_bench.stages.improve import alike
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -43,9 +43,7 @@ class ComparePairs(Stage):
 
 def pairs(texts: Sequence[str], reference: str) -> Iterator[tuple[str, str, str]]:
     """Pairs of different closeness to the reference, each in both orders, with what the ranker should say. Texts count once."""
-    close = {
-        text: difflib.SequenceMatcher(None, text, reference, autojunk=False).ratio() for text in dict.fromkeys(texts)
-    }
+    close = {text: alike(text, reference) for text in dict.fromkeys(texts)}
     for one, two in itertools.permutations(close, 2):
         if close[one] != close[two]:
             yield one, two, FIRST if close[one] > close[two] else SECOND
