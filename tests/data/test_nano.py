@@ -225,6 +225,17 @@ def test_every_instruction_is_followed_by_its_own_answer_and_not_by_an_empty_one
             assert not instructions.follows("", row["spec"])
 
 
+def test_what_an_instruction_states_is_its_spec_and_other_prompts_state_nothing() -> None:
+    for row in nano.rows("verifiable", "train"):
+        assert instructions.stated(row["prompt"][-1]["content"]) == row.get("spec", {})
+
+
+def test_of_a_spec_the_part_that_fails_is_named() -> None:
+    spec = {"words": 4, "case": "upper", "mark": "!"}
+    assert instructions.failed("THE LAKE IS BIG.", spec) == {"mark": "!"}
+    assert instructions.failed("THE LAKE IS BIG!", spec) == {}
+
+
 @pytest.mark.parametrize(
     ("answer", "spec", "right"),
     [

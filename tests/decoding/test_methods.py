@@ -8,9 +8,10 @@ import torch
 
 from polm_bench.data.source import Rows
 from polm_bench.decoding.asking import AskingLM, blend, cut
+from polm_bench.decoding.debugging import SelfDebug
 from polm_bench.decoding.method import Question, Way, final, said
 from polm_bench.decoding.prompting import ChainOfThought, FewShot, LeastToMost, ZeroShotCoT, turns, worked
-from polm_bench.decoding.refining import ChainOfVerification, Refine, Reflexion, ToolCritic, first_fault
+from polm_bench.decoding.refining import Chained, ChainOfVerification, Refine, Reflexion, ToolCritic, first_fault
 from polm_bench.decoding.retrieval import IterRetGen, RagSequence, Read, log_mean, softmax
 from polm_bench.decoding.search import build, passages
 from polm_bench.decoding.voting import (
@@ -189,6 +190,36 @@ def test_self_refine_keeps_its_history_and_stops_where_nothing_is_wrong():
     way = Refine(feedback="faults?", refine="again", rounds=4, history=True, enough="nothing").way(None)
     assert way.answer(lm, asks("Q")) == ["A9"]
     assert lm.seen[-1] == ("Q", "A1", "faults?", "bad", "again", "A5", "faults?", "bad", "again", "A9", "faults?")
+
+
+def test_an_answer_is_debugged_until_it_passes_what_its_question_states():
+    said_ = {
+        1: "One two three.",
+        3: "One two.",
+        5: "ONE TWO!",
+    }
+    lm = Scripted(lambda turns_, begun: said_[len(turns_)] if "words" in turns_[0] else "anything")
+    way = SelfDebug(feedback="fails: {failed}", turns=2).way(None)
+    asked = "Write exactly 2 words about the cat in capital letters."
+    assert way.answer(lm, asks(asked, "How are you?")) == ["ONE TWO!", "anything"]
+    assert lm.seen[2:] == [
+        (asked, "One two three.", "fails: words 2, case upper"),
+        (asked, "One two three.", "fails: words 2, case upper", "One two.", "fails: case upper"),
+    ]
+    assert SelfDebug(feedback="{failed}", turns=1).way(None).answer(lm, asks(asked)) == ["One two."]
+
+
+def test_of_a_chain_the_last_revision_that_has_feedback_is_given():
+    chains = {
+        "none": "plain",
+        "one": "bad\nFeedback: 1 of 5.",
+        "two": "bad\nFeedback: 1 of 5.\nRevision: fair\nFeedback: 3 of 5.\nRevision: good\nFeedback: 5 of 5.",
+        "cut": "bad\nFeedback: 1 of 5.\nRevision: fair\nFeedback: 3 of 5.\nRevision: go",
+    }
+    lm = Scripted(lambda turns_, begun: chains[turns_[-1]])
+    lm.max_length = 512
+    way = Chained(feedback="\nFeedback: {points} of 5.", revision="\nRevision: ", revisions=3).way(None)
+    assert way.answer(lm, asks(*chains)) == ["plain", "bad", "good", "fair"]
 
 
 def test_rci_sees_the_last_answer_alone():

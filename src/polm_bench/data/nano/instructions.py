@@ -106,3 +106,28 @@ def follows(text: str, spec: Spec) -> bool:
         "mark": lambda asked: len(words) > 1 and text.strip().endswith(asked),
     }
     return all(checks[name](asked) for name, asked in spec.items())
+
+
+STATED = {
+    r"exactly (\d+) words": ("words",),
+    r"in capital letters": ("case",),
+    r"[Tt]he last word must be (\w+)": ("ends",),
+    r"End with ([!?])": ("mark",),
+    r"use the word (\w+)": ("contains",),
+    r"Say the word (\w+) (\d+) times": ("repeat", "words"),
+}
+"""How prompts state what they ask for, and the keys of a spec that this fills."""
+
+
+def stated(prompt: str) -> Spec:
+    """What a prompt asks for in words that a program understands; nothing for most prompts of other families."""
+    spec: Spec = {}
+    for pattern, names in STATED.items():
+        if found := re.search(pattern, prompt):
+            spec |= dict(zip(names, found.groups() or ("upper",), strict=True))
+    return spec | ({"words": int(spec["words"])} if "words" in spec else {})
+
+
+def failed(text: str, spec: Spec) -> Spec:
+    """The part of a spec that the text does not follow."""
+    return {name: asked for name, asked in spec.items() if not follows(text, {name: asked})}
