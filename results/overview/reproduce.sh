@@ -2,4 +2,5 @@
 # Runs the 10 cells of the table 'overview' again and rebuilds it. What the store has is not run twice.
 set -eu
 cd "$(dirname "$0")/../.."  # the root of the checkout
+PATH="$PWD/.venv/bin:$PATH"  # where make installs it
 polm-bench table overview --run --save

@@ -9,16 +9,23 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 from tests.refresh_results import RESULTS, published, rebuild
 from tests.report.conftest import make_spec
 
 from polm_bench.errors import UnknownName
+from polm_bench.paths import conf_dir
 from polm_bench.report import words
+from polm_bench.report.facts import recipe_facts
 from polm_bench.report.items import read_items
+from polm_bench.report.plot import draw
 from polm_bench.report.records import load
 from polm_bench.report.render import page_of, print_table, render
 from polm_bench.report.table import build, save
@@ -55,6 +62,53 @@ def test_markdown_has_a_line_per_row_in_each_sheet_and_the_notes(table):
     measure = measure_of(table, "dpo", "arithmetic/exact_match")
     assert f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]" in text
     assert f"{measure.difference.mean:+.3f} [" in text
+
+
+def test_scores_that_only_some_rows_have_stand_apart_with_those_rows(table):
+    block = table.blocks[0]
+    rare = block.columns[-1].name
+    rows = [row if row.name == "dpo" else without(row, rare) for row in block.rows]
+    text = render(replace(table, blocks=(replace(block, rows=tuple(rows)),)), "md")
+    first, _, rest = text.partition("**Scores, of some methods**")
+    apart = rest.partition("**Difference")[0]
+    assert rare not in first
+    assert rare in apart
+    assert [line.split("|")[1].strip() for line in apart.splitlines() if "[" in line] == ["DPO"]
+
+
+def without(row, column):
+    ranks = {name: found for name, found in row.ranks.items() if name != column}
+    return replace(row, measures={name: one for name, one in row.measures.items() if name != column}, ranks=ranks)
+
+
+def test_methods_without_a_record_are_named_once_and_have_no_empty_lines(spine):
+    facts = recipe_facts(conf_dir())
+    text = render(build(make_spec(recipes=["dpo", "rloo", "cispo"]), load(spine), facts), "md")
+    assert "- 6 cells have no record yet (all those of RLOO; CISPO): `polm-bench table spine --run` runs them." in text
+    assert "3 missing" not in text
+    assert "| RLOO" not in text
+
+
+def test_the_names_in_a_crowded_plot_lie_apart_and_inside(table):
+    figure, axes = plt.subplots(figsize=(4.2, 3.2))
+    block, column = table.blocks[0], table.blocks[0].columns[0]
+    beside = [replace(row, name=f"{row.name} {n}", title=f"{row.title} {n}") for row in block.rows for n in (1, 2)]
+    draw(axes, table, replace(block, rows=tuple(beside)), column)
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # an annotation's own counts the line to its point
+    assert len(boxes) > 6
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    panel = axes.get_window_extent()
+    assert all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)
+    plt.close(figure)
+
+
+def test_a_plot_has_one_legend_and_marks_with_units(table):
+    block = table.blocks[0]
+    rows = [replace(row, paradigm="fine_tuning") if row.name == "lora" else row for row in block.rows]
+    text = page_of(replace(table, blocks=(replace(block, rows=tuple(rows)),))).drawing()
+    assert text.count(">Fine-tuning</text>") == 1
+    assert re.search(r">\d+ [GT]</text>", text)  # FLOPs
 
 
 def test_a_table_that_asks_for_tuning_marks_the_rows_without(spine):

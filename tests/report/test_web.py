@@ -233,7 +233,7 @@ def test_the_command_writes_one_file_where_it_is_told(spine, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     words = ["report", "effects", "--records", str(spine)]
     assert main([*words, "--out", "deep/page.html"]) == 0
-    assert capsys.readouterr().out == f"Report: {tmp_path / 'deep' / 'page.html'}\n"
+    assert capsys.readouterr().out == f"Report: {tmp_path / 'deep' / 'page.html'}\nRecords: {spine}\n"
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["path"] == str(tmp_path / "home" / "reports" / "effects.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from polm_bench.report.records import Record
 
 REASON_LENGTH = 120
+_APART = re.compile(
+    r"(?<=: )[A-Z]\w+: |-[0-9a-f]{12}\b"
+)  # an error's class and a stage's key, which say nothing to a reader
 
 
 def notes_of(own: Sequence[Record], block: Sequence[Record], trials: int = 1) -> list[str]:
@@ -61,7 +65,7 @@ def contaminated(record: Record) -> Iterator[str]:
     """Tasks of which items stand in the training rows, with the score on the others; and that it could not be looked up."""
     told = record.data.get("contamination") or {}
     if "unchecked" in told:
-        yield f"its training rows were not compared with the suite ({told['unchecked'][:REASON_LENGTH]})"
+        yield f"its training rows were not compared with the suite ({_APART.sub('', told['unchecked'])[:REASON_LENGTH]})"
     for task, own in told.get("tasks", {}).items():
         if own["found"]:
             clean = [one for one in told.get("clean", ()) if (one["row"], one["task"]) == ("self", task)]

@@ -67,6 +67,11 @@ class Row:
     records: tuple[str, ...]
     evaluations: tuple[Evaluation, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def lacks_records(self) -> bool:
+        """Whether none of its cells has one."""
+        return set(self.statuses) == {"missing"}
+
 
 @dataclass(frozen=True)
 class Block:
@@ -77,6 +82,13 @@ class Block:
     rows: tuple[Row, ...]
     overall: dict[str, Overall] = field(default_factory=dict)  # of a row's name
     proportions: tuple[str, ...] = ()  # columns that the interquartile mean is taken over
+
+    def parted(self) -> tuple[list[Column], list[Column]]:
+        """The scores that more than half of the judged rows have, and the others, which are of methods' own probes."""
+        judged = [row for row in self.rows if row.measures]
+        common = [one for one in self.columns if 2 * sum(one.name in row.measures for row in judged) > len(judged)]
+        others = [one for one in self.columns if one not in common]
+        return (common, others) if common else (others, [])
 
 
 @dataclass(frozen=True)

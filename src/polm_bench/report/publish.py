@@ -40,6 +40,7 @@ def reproduce(spec: TableSpec) -> str:
         f"# Runs the {len(spec.cells())} cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
         "set -eu",
         'cd "$(dirname "$0")/../.."  # the root of the checkout',
+        'PATH="$PWD/.venv/bin:$PATH"  # where make installs it',
         f"polm-bench table {spec.name} --run --save",
     ]
     return "\n".join(lines) + "\n"

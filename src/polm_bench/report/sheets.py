@@ -7,41 +7,60 @@ from typing import Any
 
 from polm_bench.report import curves, words
 from polm_bench.report.page import Sheet
-from polm_bench.report.parts import Block, Row, Table
+from polm_bench.report.parts import Block, Column, Row, Table
 from polm_bench.report.sharing import sharing
 
+DIFFERENCE, OF_SOME = "Difference from the base", ", of some methods"
 UNUSUAL = ("serve_peak_bytes", "load_seconds", "cache_bytes")  # costs that only a table which asks for them shows
 
 
 def sheets(table: Table, block: Block) -> list[Sheet]:
-    """Scores, differences from the base, ranks, all tasks in one figure, and cost."""
+    """Scores, differences from the base and ranks (those that only some rows have apart), all tasks in one figure, and cost."""
     marks = {note: _letter(number) for number, note in enumerate(table.notes())}
-    heads = [words.column_head(column, block.rows) for column in block.columns]
-    columns = [column.name for column in block.columns]
 
-    def scores(row: Row) -> list[str]:
+    def marked(row: Row, columns: Sequence[str]) -> list[str] | None:
         name = row.title + "".join(f" [{marks[note]}]" for note in row.notes)
-        return [name, words.counts(row.statuses), *(_score(row, column) for column in columns)]
+        scores = (_score(row, column) for column in columns)
+        return None if row.lacks_records else [name, words.counts(row.statuses), *scores]
 
-    def gaps(row: Row) -> list[str] | None:
-        if not any(measure.difference for measure in row.measures.values()):
-            return None
-        known = (row.measures.get(column) for column in columns)
-        return [row.title, *(words.difference(measure) if measure else "" for measure in known)]
+    def sheet(
+        title: str, texts: Callable[[Row, list[str]], list[str] | None], columns: list[Column], *head: str
+    ) -> Sheet:
+        names = [column.name for column in columns]
+        return _sheet(title, ["method", *(head or names)], table, block, lambda row: texts(row, names))
 
-    def ranks(row: Row) -> list[str] | None:
-        return [row.title, *(words.ranks(row.ranks.get(column)) for column in columns)] if row.ranks else None
-
+    common, others = block.parted()
+    common_heads, other_heads = ([words.column_head(one, block.rows) for one in part] for part in (common, others))
     found = [
-        _sheet("Scores", ["method", "cells", *heads], table, block, scores),
-        _sheet("Difference from the base", ["method", *columns], table, block, gaps),
-        _sheet("Ranks", ["method", *columns], table, block, ranks),
+        sheet("Scores", marked, common, "cells", *common_heads),
+        sheet(f"Scores{OF_SOME}", _scores, others, *other_heads),
+        sheet(DIFFERENCE, _gaps, common),
+        sheet(f"{DIFFERENCE}{OF_SOME}", _gaps, others),
+        sheet("Ranks", _ranks, common),
+        sheet(f"Ranks{OF_SOME}", _ranks, others),
         *_overall_sheet(table, block),
         *_along_sheet(table, block),
         _cost_sheet(table, block),
         *_tuning_sheet(table, block),
     ]
     return [sheet for sheet in found if sheet.lines and len(sheet.head) > 1]
+
+
+def _scores(row: Row, columns: Sequence[str]) -> list[str] | None:
+    return _if_any(row, [_score(row, column) for column in columns])
+
+
+def _gaps(row: Row, columns: Sequence[str]) -> list[str] | None:
+    known = (row.measures.get(column) for column in columns)
+    return _if_any(row, [words.difference(measure) if measure else "" for measure in known])
+
+
+def _ranks(row: Row, columns: Sequence[str]) -> list[str] | None:
+    return _if_any(row, [words.ranks(row.ranks.get(column)) for column in columns])
+
+
+def _if_any(row: Row, texts: list[str]) -> list[str] | None:
+    return [row.title, *texts] if any(texts) else None
 
 
 def legend(table: Table) -> list[str]:
@@ -77,8 +96,10 @@ def legend(table: Table) -> list[str]:
         )
     lines += [f"[{_letter(number)}] {note}" for number, note in enumerate(table.notes())]
     if table.missing:
+        lacking = dict.fromkeys(row.title for block in table.blocks for row in block.rows if row.lacks_records)
+        whole = f" (all those of {'; '.join(lacking)})" if lacking else ""
         lines.append(
-            f"{len(table.missing)} cells have no record yet: `polm-bench table {table.spec.name} --run` runs them."
+            f"{len(table.missing)} cells have no record yet{whole}: `polm-bench table {table.spec.name} --run` runs them."
         )
     return lines
 

@@ -83,7 +83,8 @@ def _part(number: int, part: Part, charts: bool) -> str:
 def _sheet(sheet: Sheet, name: str) -> str:
     prose = [place == 0 or is_prose(sheet, place) for place in range(len(sheet.head))]
     heads = "".join(
-        f'<th scope="col"{_left(left)}>{_head(text)}</th>' for text, left in zip(sheet.head, prose, strict=True)
+        f'<th scope="col"{_score(text)}{_left(left)}>{_head(text)}</th>'
+        for text, left in zip(sheet.head, prose, strict=True)
     )
     keys = sheet.keys or ("",) * len(sheet.lines)
     lines = [_line(line, key, prose) for line, key in zip(sheet.lines, keys, strict=True)]
@@ -103,6 +104,12 @@ def _line(line: list[str], key: str, prose: list[bool]) -> str:
 
 def _left(left: bool) -> str:
     return ' class="left"' if left else ""
+
+
+def _score(text: str) -> str:
+    """Which score stands below a head, for the script."""
+    found = _HEAD.fullmatch(text)
+    return f' data-score="{escape(found["task"])}/{escape(found["metric"])}"' if found else ""
 
 
 def _head(text: str) -> str:

@@ -61,15 +61,16 @@ function drawCharts(place, block) {
 /** Colour the differences that are beyond doubt. */
 function colourEffects() {
   for (const grid of document.querySelectorAll("figure.grid")) {
-    if (!DATA?.blocks || grid.querySelector("figcaption").textContent !== "Difference from the base") continue;
+    if (!DATA?.blocks || !grid.querySelector("figcaption").textContent.startsWith("Difference from the base")) continue;
     const place = grid.closest("section").querySelector("div.charts");
     const block = DATA.blocks[place.dataset.block];
+    const places = new Map([...grid.querySelectorAll("thead th")].map((head) => [head.dataset.score, head.cellIndex]));
     for (const line of grid.querySelectorAll("tr[data-key]")) {
       const row = block.rows.find((one) => one.name === line.dataset.key);
-      block.columns.forEach((column, i) => {
+      for (const column of block.columns.filter((one) => places.has(one.name))) {
         const found = row?.effects[column.name];
-        if (found && found[3] !== null && found[3] < 0.05) line.cells[i + 1].classList.add(found[0] > 0 === column.up ? "better" : "worse");
-      });
+        if (found && found[3] !== null && found[3] < 0.05) line.cells[places.get(column.name)].classList.add(found[0] > 0 === column.up ? "better" : "worse");
+      }
     }
   }
 }
