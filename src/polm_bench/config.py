@@ -101,7 +101,7 @@ class Plan:
         """
         from polm_bench.data import gate
 
-        told = gate.contamination(self.graph.model, self.suite, cache)
+        told = gate.contamination(self.evaluations.get("self", self.graph.model), self.suite, cache)
         clean = [one for row, path in items.items() for one in gate.clean_scores(told, row, scores, path)]
         return told | {"clean": clean}
 

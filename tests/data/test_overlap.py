@@ -78,10 +78,17 @@ def test_nano_is_clean_by_construction(role):
 
 def test_what_a_graph_trains_on_is_found_at_any_depth():
     roles = {
-        name: [rows.role for rows in training_rows(plan([f"+recipe={name}"]).graph.model)]
-        for name in ("base", "dpo", "ties", "rag")
+        name: [rows.role for rows in training_rows(plan([f"+recipe={name}"]).evaluations["self"])]
+        for name in ("base", "dpo", "ties", "best_of_n", "few_shot", "rag")
     }
-    assert roles == {"base": [], "dpo": ["sft", "preference"], "ties": ["domains"], "rag": ["sft"]}
+    assert roles == {
+        "base": [],
+        "dpo": ["sft", "preference"],
+        "ties": ["domains"],
+        "best_of_n": ["sft", "preference"],  # of the reward model that chooses
+        "few_shot": ["sft"],  # examples in the prompt
+        "rag": ["sft", "documents"],
+    }
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,13 @@ class Suite(Protocol):
     def folders(self) -> list[Path]: ...
 
 
-def contamination(model: Stage, suite: Suite, cache: Path) -> dict[str, Any]:
-    """A record's `contamination`: what the stages that made the model read, and the suite's items that stand in it.
+def contamination(judge: Stage, suite: Suite, cache: Path) -> dict[str, Any]:
+    """A record's `contamination`: what made the model that a stage judges, and all that it answers with, and the suite's items that stand in it.
 
     What stages wrote themselves isn't read; what they wrote it from is. A look-up that fails is told as such: it must not cost a finished run.
     """
     told: dict[str, Any] = {"rule": RULE, "rows": {}, "tasks": {}}
-    for rows in training_rows(model):
+    for rows in training_rows(judge):
         try:
             found = look_up(rows, suite, cache)
         except (PolmError, OSError, ValueError, ImportError) as error:
@@ -56,10 +56,10 @@ def contamination(model: Stage, suite: Suite, cache: Path) -> dict[str, Any]:
     return told
 
 
-def training_rows(model: Stage) -> list[Rows]:
-    """Sources of rows that the stages which made a model read, each once; rows made while the graph runs stand for what they were made of."""
+def training_rows(judge: Stage) -> list[Rows]:
+    """Sources of rows that a stage and those before it read, each once; rows made while the graph runs stand for what they were made of."""
     found: dict[str, Rows] = {}
-    for stage in ordered(model):
+    for stage in ordered(judge):
         for field in dataclasses.fields(stage):
             for rows in _sources(getattr(stage, field.name)):
                 found.setdefault(_text(rows), rows)
