@@ -98,11 +98,15 @@ def test_a_budget_in_steps_is_kept_and_everything_is_counted(toy_model, tmp_path
 
 
 @pytest.mark.slow
-def test_a_budget_in_tokens_counts_what_is_generated_and_stops_with_the_step_that_reaches_it(toy_model, tmp_path):
-    job = run(stage("tokens", 900, steps=1), toy_model, tmp_path)
+@pytest.mark.parametrize(("amount", "steps"), [(900, 1), (1390, 4)], ids=["batch by batch", "in rounds of four"])
+def test_a_budget_in_tokens_counts_what_is_generated_and_stops_with_the_step_that_reaches_it(
+    amount, steps, toy_model, tmp_path
+):
+    job = run(stage("tokens", amount, steps=steps), toy_model, tmp_path)
     amounts = job.ledger.amounts
     spent = amounts["tokens_trained"] + amounts["tokens_generated"]
-    assert 900 <= spent < 900 + 8 * (32 + 16)
+    assert job.ledger.notes["steps"] >= steps
+    assert amount <= spent < amount + 8 * (32 + 16)
 
 
 @pytest.mark.slow

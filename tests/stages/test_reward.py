@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -59,3 +60,29 @@ def test_a_model_judge_does_not_care_which_answer_is_first(toy_model, tmp_path):
     there, back = judge(rows, ["good", "bad"], ["fine", "worse"]), judge(rows, ["fine", "worse"], ["good", "bad"])
     assert [a + b for a, b in zip(there, back, strict=True)] == pytest.approx([1.0, 1.0], abs=1e-5)
     assert job.ledger.amounts["tokens_scored"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("unit", "amount", "most"), [("tokens", 300, 300 + 2 * 16), ("steps", 3, 3)])
+def test_labelling_stops_with_the_pair_that_reaches_its_spend(unit, amount, most, toy_model, tmp_path):
+    from pydantic.dataclasses import dataclass
+
+    from polm_bench.budget import Spend
+    from polm_bench.data.source import Rows
+    from polm_bench.graph import FORBID, Stage
+    from polm_bench.run.job import Job
+    from polm_bench.run.launch import Launch
+    from polm_bench.stages.reward import PAIRS, LabelPairs
+
+    @dataclass(frozen=True, config=FORBID)
+    class Prompts(Rows):
+        def load(self, split):
+            return [{"prompt": [{"role": "user", "content": text}]} for text in ("one", "two words", "three")]
+
+    model = Stage()
+    job = Job(tmp_path, tmp_path, {model.key: toy_model}, Launch("inline"), "cpu")
+    LabelPairs(model, Prompts("prompts"), RewardJudge(Lexicon()), 1.0, Spend(unit, amount, 4, 32), seed=0).run(job)
+    pairs = json.loads((tmp_path / PAIRS).read_text())
+    spent = {"tokens": job.ledger.amounts["tokens_generated"], "steps": len(pairs) / 4}
+    assert amount <= spent[unit] <= most
+    assert len({pair["prompt"][0]["content"] for pair in pairs[:3]}) == 3  # all are asked before one is asked again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.reward import BradleyTerry, KeepWriting
 from polm_bench.rewards.judge import Judge
+from polm_bench.stages.generate import Spent
 from polm_bench.trainers.optim import Optim
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polm_bench.trainers.reward import JudgedPair
 
 PAIRS = "pairs.json"
-PROMPTS_A_TIME = 128  # of one sampling; part of what is drawn
+PROMPTS_A_TIME = 128  # of one sampling at most; part of what is drawn
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -35,6 +35,7 @@ class LabelPairs(Stage):
     (for steps: `batch` pairs a step). How often the judge agrees with the human labels of `labelled` is noted, where there are any.
     """
 
+    version: ClassVar[int] = 2
     model: Stage
     data: Rows
     judge: Judge
@@ -57,9 +58,10 @@ class LabelPairs(Stage):
         rows = self.data.load("train")
         how = Sampling(max_new_tokens=self.spend.max_length // 2, temperature=self.temperature)
         found: list[dict[str, Any]] = []
+        meter = Spent(self.spend, how.max_new_tokens, count=2)
         round_ = 0
-        while (done := self._done(job, len(found), time.monotonic() - started)) < 1:
-            chosen = _prompts(len(rows), self.seed, round_, self._wanted(len(found)))
+        while meter.share() < 1:
+            chosen = _prompts(len(rows), self.seed, len(found), max(1, meter.affords(2 * PROMPTS_A_TIME) // 2))
             asked = [rows[row] for row in chosen]
             prompts = [
                 ids[-(self.spend.max_length // 2) :] for ids in encode_prompts(tokenizer, [r["prompt"] for r in asked])
@@ -77,25 +79,12 @@ class LabelPairs(Stage):
             for row, one, two, share in zip(asked, first, second, compare(asked, first, second), strict=True):
                 found.append({"prompt": row["prompt"], "chosen": one, "rejected": two, "share": share})
             round_ += 1
-            job.progress(done, 1, "of the budget")
+            meter.answers, meter.seconds = 2 * len(found), time.monotonic() - started
+            meter.tokens, meter.flops = int(job.ledger.amounts["tokens_generated"]), job.ledger.amounts["flops"]
+            job.progress(min(1.0, meter.share()), 1, "of the budget")
         (job.out / PAIRS).write_text(json.dumps(found))
         job.ledger.add(device_seconds=time.monotonic() - started)
         job.ledger.note(flops_method=METHOD, pairs=len(found), **self._agreement(compare))
-
-    def _done(self, job: Any, pairs: int, seconds: float) -> float:
-        """Share of the spend that is used."""
-        used = {
-            "steps": pairs / self.spend.batch,
-            "tokens": job.ledger.amounts.get("tokens_generated", 0),
-            "flops": job.ledger.amounts.get("flops", 0),
-            "seconds": seconds,
-        }
-        return used[self.spend.unit] / self.spend.amount
-
-    def _wanted(self, pairs: int) -> int:
-        if self.spend.unit == "steps":
-            return min(PROMPTS_A_TIME, max(1, math.ceil(self.spend.amount * self.spend.batch) - pairs))
-        return PROMPTS_A_TIME
 
     def _agreement(self, compare: Any) -> dict[str, float]:
         if self.labelled is None:
@@ -105,11 +94,10 @@ class LabelPairs(Stage):
         return {"judge_agreement": sum(float(s > 0.5) + 0.5 * float(s == 0.5) for s in shares) / len(shares)}
 
 
-def _prompts(count: int, seed: int, round_: int, wanted: int) -> list[int]:
-    """Row numbers of one sampling: permutations joined end to end."""
+def _prompts(count: int, seed: int, start: int, wanted: int) -> list[int]:
+    """Row numbers at `wanted` places from `start` on of permutations joined end to end."""
     import numpy as np
 
-    start = round_ * PROMPTS_A_TIME
     return [
         int(np.random.default_rng([seed, place // count]).permutation(count)[place % count])
         for place in range(start, start + wanted)

@@ -107,12 +107,15 @@ class PolicyTrainer:
         return self.spent() / self.settings.spend.amount
 
     def batches(self) -> int:
-        """Optimiser batches to sample at once: a round's, or the fewer that a budget in steps still pays for."""
-        rollouts = self.settings.rollouts
-        if self.settings.spend.unit != "steps":
+        """Optimiser batches to sample at once: a round's, or the fewer that what is left pays for, at the price of those so far."""
+        rollouts, spent = self.settings.rollouts, self.spent()
+        if self.settings.spend.unit == "steps":
+            price = float(rollouts.epochs)
+        elif self.steps:
+            price = spent / self.steps * rollouts.epochs
+        else:
             return rollouts.steps
-        left = math.ceil((self.settings.spend.amount - self.steps) / rollouts.epochs)
-        return max(1, min(rollouts.steps, left))
+        return max(1, min(rollouts.steps, math.ceil((self.settings.spend.amount - spent) / price)))
 
     def learn(self, experience: Experience) -> None:
         """All epochs over a round's answers in random batches, until the budget is spent."""

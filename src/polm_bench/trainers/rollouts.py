@@ -24,3 +24,8 @@ class Rollouts:
     """Last share of an answer's room in which its score falls linearly by up to 1 (DAPO, arXiv:2503.14476, Eq. 13); 0: nowhere."""
     draws: int = Field(default=1, ge=1)
     """Samplings at most to fill a round with groups whose rewards differ (DAPO, Eq. 11); 1: the groups that come, alike or not."""
+
+    @property
+    def version(self) -> int:
+        """Of what is computed: 2 where a round has several batches, as its last one has only those that the budget pays for."""
+        return 1 if self.steps == 1 else 2
