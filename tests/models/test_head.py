@@ -56,3 +56,11 @@ def test_a_reward_is_read_at_the_end_token_whatever_the_model_pads_with(folder, 
     with torch.inference_mode():
         found, everywhere = answer_rewards(model, ids, attention), token_values(model, ids, attention)
     torch.testing.assert_close(found, everywhere[[0, 1], [4, 2]])
+
+
+def test_a_fresh_head_is_of_full_precision_whatever_the_folder_says(toy_model, tmp_path):
+    from polm_bench.models.head import with_fresh_head
+    from polm_bench.models.load import load_model, load_tokenizer, save_model
+
+    save_model(load_model(toy_model, "bfloat16"), load_tokenizer(toy_model), tmp_path)
+    assert {weight.dtype for weight in with_fresh_head(tmp_path, "cpu").parameters()} == {torch.float32}

@@ -25,7 +25,9 @@ def with_fresh_head(folder: Path, device: str) -> PreTrainedModel:
     tokenizer = load_tokenizer(folder)
     if config.pad_token_id in (None, tokenizer.eos_token_id):
         config.pad_token_id = padding(tokenizer)
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=fastest_attention(device))
+    model = AutoModelForSequenceClassification.from_config(
+        config, dtype=resolve_dtype("float32", device), attn_implementation=fastest_attention(device)
+    )
     setattr(model, model.base_model_prefix, body.base_model)
     return model.to(device).eval()
 
