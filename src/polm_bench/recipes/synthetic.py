@@ -10,12 +10,15 @@ from pydantic.dataclasses import dataclass
 from polm_bench.data.derived import DerivedRows
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.graph import FORBID
+from polm_bench.objectives.reward import BradleyTerry
 from polm_bench.recipes.context import Context, Graph, Recipe
 from polm_bench.recipes.distill import Teacher
+from polm_bench.rewards.learned import Learned
 from polm_bench.stages.filter import KeepBest, Select
 from polm_bench.stages.generate import Generate
 from polm_bench.stages.invent import Invent
-from polm_bench.stages.screen import ScreenIFD
+from polm_bench.stages.reward import TrainReward
+from polm_bench.stages.screen import LinearRule, ScreenIFD, ScreenRule
 from polm_bench.stages.sft import TrainSFT
 from polm_bench.trainers.optim import Optim
 
@@ -129,6 +132,49 @@ class Screened(Recipe):
                 init=ctx.base,
                 data=DerivedRows("sft", kept),
                 spend=ctx.budget.part(1.0),
+                optim=ctx.scaled(self.optim),
+                seed=ctx.seed,
+            )
+        )
+
+
+@dataclass(frozen=True, config=FORBID)
+class Mined(Recipe):
+    """Fine-tuning on the part of the data from which a linear rule of indicators foresees the lowest loss."""
+
+    rule: LinearRule
+    keep: Annotated[float, Field(gt=0, le=1)]
+    most: PositiveInt
+    reward_share: Annotated[float, Field(gt=0, lt=1)]  # of the budget, for the reward model
+    reward_loss: BradleyTerry
+    reward_optim: Optim
+    optim: Optim
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> reward model -> scores of the rows -> those kept; base -> SFT on them (the rest of the budget)."""
+        reward = TrainReward(
+            init=ctx.base,
+            data=ctx.rows("preference"),
+            loss=self.reward_loss,
+            spend=ctx.budget.part(self.reward_share),
+            optim=ctx.scaled(self.reward_optim),
+            seed=ctx.seed,
+        )
+        kept = ScreenRule(
+            model=ctx.base,
+            reward=Learned(reward),
+            data=ctx.rows("sft"),
+            rule=self.rule,
+            keep=self.keep,
+            most=self.most,
+            max_length=ctx.budget.max_length,
+            seed=ctx.seed,
+        )
+        return Graph(
+            TrainSFT(
+                init=ctx.base,
+                data=DerivedRows("sft", kept),
+                spend=ctx.budget.part(1 - self.reward_share),
                 optim=ctx.scaled(self.optim),
                 seed=ctx.seed,
             )
