@@ -57,6 +57,8 @@ def pairs(tmp_path):
         (["+recipe=dpo", "budget=3"], "no budget named '3'. There is: nano"),
         (["+recipe=dpo", "seed=0,1"], "'seed=0,1' gives several values, which is a sweep: polm-bench run -m"),
         (["+recipe=glob(*,exclude=_*)"], "gives several values, which is a sweep"),
+        (["+recipe=dpo", "+foo=1"], "'+foo': there is no setting 'foo'. Groups: model"),
+        (["+recipes=dpo"], "there is no setting 'recipes'"),
         (["dpo"], "no setting 'dpo'. Did you mean +recipe=dpo?"),
         (["+recipe=dpo", "smollm2_135m"], "Did you mean model=smollm2_135m?"),
         (["+recipe=dpo", "--config-dir", "/no/such/folder"], "directory '/no/such/folder' not found"),
@@ -103,6 +105,13 @@ def test_a_bad_data_file_is_named_by_file_line_and_field(said, pairs, rows, expe
     assert expected in message
 
 
+def test_rows_of_another_role_are_answered_with_their_columns(said, pairs):
+    rows = [{"prompt": f"Say {word}.", "completion": word} for word in ("this", "that")]
+    message = said("run", "+recipe=sft", "data=path", f"data.path={pairs(*rows)}")
+    assert "the role 'preference' needs it. Columns here: prompt, completion." in message
+    assert "role=" in message
+
+
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer"), ("config.json", "config.json")],
@@ -136,6 +145,10 @@ def test_a_hub_id_without_network_or_cache_is_named(said, monkeypatch, tmp_path)
 def test_several_workers_on_one_cell_are_refused(said, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "one process" in said("run", "+recipe=base", "suite=smoke")
+
+
+def test_plan_takes_no_option_of_hydra(said):
+    assert "-m: plan shows one cell" in said("plan", "-m", "+recipe=dpo,simpo")
 
 
 def test_plan_says_the_same_as_run(said):

@@ -59,7 +59,7 @@ EXAMPLES = {
     "advise": """
   polm-bench advise --needs preference --memory 8GB --hours 2 --keep retention=-0.01
   polm-bench advise --needs peft --by nano_arithmetic --served 10MB
-  polm-bench advise --needs alignment --keep nano_facts=-0.02 --json --records results/five_paradigms/records""",
+  polm-bench advise --needs alignment --keep nano_facts=-0.15 --json --records results/five_paradigms/records""",
     "power": """
   polm-bench power --effect 0.02
   polm-bench power --effect 0.02 --power 0.9 --records results/five_paradigms/records""",
@@ -132,7 +132,9 @@ def parser() -> Parser:
             raise TypeError(type(made))
         return made
 
-    _add_cell_commands(add("run", "plan a cell, run what is missing, evaluate, write its record", CELL_HELP))
+    _add_cell_commands(
+        add("run", "plan a cell, run what is missing, evaluate, write its record", CELL_HELP + HYDRA_HELP)
+    )
     _add_cell_commands(add("plan", "show a cell's stages, what is done and what it may take; runs nothing", CELL_HELP))
     _add_cell_commands(add("tune", "try a recipe's settings, choose on validation rows, test the best once", TUNE_HELP))
     ls = add("ls", "list what there is")
@@ -181,7 +183,8 @@ CELL_HELP = """
 
 Overrides choose a value of each group (model= data= budget= suite= launch= track=) and a
 recipe (+recipe=), and change single numbers (recipe.optim.lr=1.0e-6, seed=1).
-`polm-bench ls` lists the values. Hydra's own options (-m, --cfg job, --config-dir) work too."""
+`polm-bench ls` lists the values."""
+HYDRA_HELP = " Hydra's own options (-m, --cfg job, --config-dir) work too."
 
 
 TUNE_HELP = """

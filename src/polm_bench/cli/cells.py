@@ -111,8 +111,10 @@ def print_record(record: Record) -> None:
 def show_plan(overrides: Sequence[str], as_json: bool) -> int:
     """Print the graph of one cell: keys, what is done, and what the rest may take.
 
-    Raises TooLarge for what can't fit on this machine.
+    Raises TooLarge for what can't fit on this machine, and PolmError for an option of Hydra's.
     """
+    if option := next((word for word in overrides if word.startswith("-")), None):
+        raise PolmError(f"{option}: plan shows one cell and takes overrides and --json alone. Leave it out.")
     from shutil import disk_usage
 
     import psutil

@@ -64,7 +64,7 @@ def _checked(role: str, mapping: RoleMap, paths: tuple[str, ...]) -> list[Row]:
                 row = read_row(role, mapping, raw)
             except WrongValueError as wrong:
                 raise BadData(f"{path}, {place}: {wrong}.") from None
-            rows.append(check_row(role, row, f"{path}, {place}"))
+            rows.append(check_row(role, row, f"{path}, {place}", raw))
     return rows
 
 

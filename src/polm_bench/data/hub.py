@@ -76,7 +76,7 @@ class HubRows(Rows):
         bad: list[str] = []
         for number, given in enumerate(raw, 1):
             try:
-                rows.append(check_row(role, read_row(role, mapping, given), f"{where}, row {number}"))
+                rows.append(check_row(role, read_row(role, mapping, given), f"{where}, row {number}", given))
             except WrongValueError as wrong:
                 bad.append(f"{where}, row {number}: {wrong}")
             except BadData as wrong:

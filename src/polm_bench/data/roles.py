@@ -77,8 +77,11 @@ def check_rows(role: str, rows: Iterable[Mapping[str, Any]], where: str) -> list
     return checked
 
 
-def check_row(role: str, row: Mapping[str, Any], where: str) -> Row:
-    """One row in the normal form, columns in the role's order and others left out; `where` names file and line."""
+def check_row(role: str, row: Mapping[str, Any], where: str, columns: Iterable[str] | None = None) -> Row:
+    """One row in the normal form, columns in the role's order and others left out; `where` names file and line.
+
+    `columns`: those of the source, where `row` was made from them.
+    """
     if role not in ROLES:
         raise BadData(f"{where}: no data role named '{role}'. There is: {', '.join(ROLES)}.")
     if not isinstance(row, Mapping):
@@ -88,9 +91,10 @@ def check_row(role: str, row: Mapping[str, Any], where: str) -> Row:
         value = row.get(field.name)
         if value is None:
             if field.required:
-                has = ", ".join(map(str, row)) or "none"
+                has = ", ".join(map(str, row if columns is None else columns)) or "none"
                 raise BadData(
-                    f"{where}, field '{field.name}': missing; the role '{role}' needs it. Columns here: {has}. Map one with columns.{field.name}=."
+                    f"{where}, field '{field.name}': missing; the role '{role}' needs it. Columns here: {has}. "
+                    f"Map one with columns.{field.name}=, or say with role= what the rows are for."
                 )
             continue
         try:
