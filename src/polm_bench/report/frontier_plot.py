@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MARKS = "os^vD<>Pp*hX"
 PANEL = (4.6, 3.6)  # inches
+NAMES = 8  # in a line of the legend, which all panels share
+COLOURS = [*range(0, 20, 2), *range(1, 20, 2)]  # of matplotlib's tab20: the ten strong ones, then the ten pale ones
 Curve = list[dict[str, float]]
 
 
@@ -34,6 +36,13 @@ def svg(points: Sequence[Point]) -> str:
         FigureCanvasSVG(figure)
         for number, draw in enumerate(panels, 1):
             draw(figure.add_subplot(lines, across, number), points)
+        named = {
+            label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        if named:
+            figure.legend(
+                named.values(), named.keys(), loc="outside lower center", ncols=NAMES, fontsize=8, frameon=False
+            )
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
@@ -41,8 +50,11 @@ def svg(points: Sequence[Point]) -> str:
 
 def _look(points: Sequence[Point]) -> dict[str, dict[str, Any]]:
     """Colour and mark of each method."""
+    from matplotlib import colormaps
+
+    colours = [colormaps["tab20"].colors[n] for n in COLOURS]  # type: ignore[attr-defined]
     names = dict.fromkeys(point.recipe for point in points)
-    return {name: {"color": f"C{n % 10}", "marker": MARKS[n % len(MARKS)]} for n, name in enumerate(names)}
+    return {name: {"color": colours[n % len(colours)], "marker": MARKS[n % len(MARKS)]} for n, name in enumerate(names)}
 
 
 def _frontier(axes: Axes, points: Sequence[Point]) -> None:
@@ -58,8 +70,6 @@ def _frontier(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_title("Reward against divergence", fontsize=9)
     axes.set_xlabel("KL(model || start), nats per answer (k1)")
     axes.set_ylabel("gold reward")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=6, ncols=2)
 
 
 def _length(axes: Axes, points: Sequence[Point]) -> None:
@@ -113,23 +123,26 @@ def _curves(
 
 
 def _proxy(axes: Axes, points: Sequence[Point]) -> None:
-    _along(axes, points, "reward", "proxy reward: what is learned from")
+    _along(axes, points, "reward", "Proxy reward, learned from (weakest pull)")
 
 
 def _gold(axes: Axes, points: Sequence[Point]) -> None:
-    _along(axes, points, "gold", "gold reward: what is wanted")
+    _along(axes, points, "gold", "Gold reward, wanted (weakest pull)")
 
 
 def _along(axes: Axes, points: Sequence[Point], name: str, title: str) -> None:
     """A reward along training; the divergence so far does not grow steadily, so it is no axis for a line."""
     look = _look(points)
     for point, curve in _policies(points):
-        style = {"color": look[point.recipe]["color"], "linewidth": 1, "label": f"{point.title}, {point.label()}"}
-        axes.plot([each["step"] for each in curve], [each[name] for each in curve], **style)
+        axes.plot(
+            [each["step"] for each in curve],
+            [each[name] for each in curve],
+            linewidth=1,
+            color=look[point.recipe]["color"],
+        )
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step")
     axes.set_ylabel("reward")
-    axes.legend(fontsize=6)
 
 
 def _likelihoods(axes: Axes, points: Sequence[Point]) -> None:
@@ -143,10 +156,8 @@ def _likelihoods(axes: Axes, points: Sequence[Point]) -> None:
                 linestyle=line,
                 linewidth=1,
                 color=look[point.recipe]["color"],
-                label=f"{point.title}, {point.label()}" if line == "-" else None,
             )
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    axes.set_title("Likelihood along training: chosen (solid), rejected (dotted)", fontsize=9)
+    axes.set_title("Chosen (solid) and rejected (dotted), middle setting", fontsize=9)
     axes.set_xlabel("step")
     axes.set_ylabel("change of the log-prob, nats")
-    axes.legend(fontsize=6)
