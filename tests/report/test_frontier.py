@@ -123,9 +123,9 @@ def test_the_plot_has_its_panels_and_is_the_same_each_time(spec, folder):
         "Reward against divergence",
         "Reward against length",
         "Reward against repetition",
-        "proxy reward",
-        "gold reward",
-        "Likelihood",
+        "Proxy reward",
+        "Gold reward",
+        "Chosen (solid) and rejected",
     ):
         assert title in drawing
     assert drawing == page.drawing()
