@@ -31,9 +31,9 @@ def test_no_rows_stay_none():
 
 
 def test_a_budget_of_rows_is_what_a_recipe_sees_of_each_role():
-    seen = plan(["+recipe=sft", "budget=smoke"]).graph.model.data
-    assert len(seen.load("train")) == seen.count == 512
+    seen = plan(["+recipe=sft", "budget=smoke", "budget.rows=100"]).graph.model.data
+    assert len(seen.load("train")) == seen.count == 100
     assert Budget("all", "steps", 1, 1, 1).rows is None
     whole = plan(["+recipe=sft"]).graph.model.data
     assert seen.whole == whole
-    assert len(whole.load("train")) > 512
+    assert len(whole.load("train")) > 100
