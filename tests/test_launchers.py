@@ -148,7 +148,7 @@ def test_jobs_end_with_the_command_that_waits_for_them(tmp_path, monkeypatch):
             time.sleep(0.1)
         job = psutil.Process(int(pid))
         command.send_signal(signal.SIGINT)
-        gone, _ = psutil.wait_procs([job], timeout=60)
+        gone, _ = psutil.wait_procs([job], timeout=180)
     assert gone == [job]
 
 
