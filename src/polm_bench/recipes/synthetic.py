@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.data.derived import DerivedRows
 from polm_bench.decoding.sampling import Sampling
-from polm_bench.graph import FORBID
+from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.reward import BradleyTerry
 from polm_bench.recipes.context import Context, Graph, Recipe
 from polm_bench.recipes.distill import Teacher
@@ -59,7 +59,7 @@ class SelfInstruct(Recipe):
             shown=seeds,
             shots=self.shots,
         )
-        return Graph(_tuned(ctx, answers, 1 - self.invented - self.answered, self.optim))
+        return Graph(_tuned(ctx, _ended(answers), 1 - self.invented - self.answered, self.optim))
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -94,12 +94,16 @@ class Magpie(Recipe):
             spend=ctx.budget.part(self.answered),
             seed=0,
         )
-        return Graph(_tuned(ctx, answers, 1.0, self.optim))
+        return Graph(_tuned(ctx, _ended(answers), 1.0, self.optim))
 
 
-def _tuned(ctx: Context, answers: Generate, share: float, optim: Optim) -> TrainSFT:
-    """The base, fine-tuned on all answers that ended by themselves."""
-    kept = Select(answers=(answers,), reward=None, keep=KeepBest())
+def _ended(answers: Generate) -> Select:
+    """All answers that ended by themselves."""
+    return Select(answers=(answers,), reward=None, keep=KeepBest())
+
+
+def _tuned(ctx: Context, kept: Stage, share: float, optim: Optim) -> TrainSFT:
+    """The base, fine-tuned on the rows that a stage kept."""
     return TrainSFT(
         init=ctx.base,
         data=DerivedRows("sft", kept),
@@ -127,15 +131,7 @@ class Screened(Recipe):
             max_length=ctx.budget.max_length,
             seed=ctx.seed,
         )
-        return Graph(
-            TrainSFT(
-                init=ctx.base,
-                data=DerivedRows("sft", kept),
-                spend=ctx.budget.part(1.0),
-                optim=ctx.scaled(self.optim),
-                seed=ctx.seed,
-            )
-        )
+        return Graph(_tuned(ctx, kept, 1.0, self.optim))
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -170,12 +166,4 @@ class Mined(Recipe):
             max_length=ctx.budget.max_length,
             seed=ctx.seed,
         )
-        return Graph(
-            TrainSFT(
-                init=ctx.base,
-                data=DerivedRows("sft", kept),
-                spend=ctx.budget.part(1 - self.reward_share),
-                optim=ctx.scaled(self.optim),
-                seed=ctx.seed,
-            )
-        )
+        return Graph(_tuned(ctx, kept, 1 - self.reward_share, self.optim))

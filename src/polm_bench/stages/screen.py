@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.data.derived import ROWS, write_rows
+from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows
 from polm_bench.errors import EmptyHarvest
 from polm_bench.graph import FORBID, Stage
@@ -42,15 +43,13 @@ class ScreenIFD(Stage):
     def run(self, job: Any) -> None:
         from polm_bench.models.chat import encode_completions, encode_prompts, join
         from polm_bench.models.load import load_model, load_tokenizer
-        from polm_bench.probes.flops import METHOD, count_flops
 
         folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, job.launch.dtype, job.device)
-        rows = self.data.read(job, "train")
-        chosen = sorted(np.random.default_rng(self.seed).permutation(len(rows))[: self.most].tolist())
-        prompts = encode_prompts(tokenizer, [rows[row]["prompt"] for row in chosen])
-        answers = encode_completions(tokenizer, [rows[row]["completion"] for row in chosen])
+        chosen = drawn(self.data.read(job, "train"), self.most, self.seed)
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in chosen])
+        answers = encode_completions(tokenizer, [row["completion"] for row in chosen])
         start = [tokenizer.pad_token_id]  # an answer alone needs something to stand after
         started = time.monotonic()
         given, alone = (
@@ -63,14 +62,9 @@ class ScreenIFD(Stage):
             raise EmptyHarvest(f"the question makes none of {len(chosen)} answers likelier, so no row is worth keeping")
         kept = sorted(useful[: max(1, int(self.keep * len(chosen)))])
         lengths = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)] + [1 + len(a) for a in answers]
-        flops = count_flops(model)
-        job.ledger.add(
-            tokens_scored=sum(lengths),
-            flops=sum(map(flops.score, lengths)),
-            device_seconds=time.monotonic() - started,
-        )
-        job.ledger.note(flops_method=METHOD, harvest={"rows": len(chosen), "useful": len(useful), "kept": len(kept)})
-        write_rows(job.out / ROWS, ({**rows[chosen[place]], "ifd": round(float(ifd[place]), 4)} for place in kept))
+        _charge(job, model, lengths, started)
+        job.ledger.note(harvest={"rows": len(chosen), "useful": len(useful), "kept": len(kept)})
+        write_rows(job.out / ROWS, ({**chosen[place], "ifd": round(float(ifd[place]), 4)} for place in kept))
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -109,13 +103,11 @@ class ScreenRule(Stage):
     def run(self, job: Any) -> None:
         from polm_bench.models.chat import encode_completions, encode_prompts, join
         from polm_bench.models.load import load_model, load_tokenizer
-        from polm_bench.probes.flops import METHOD, count_flops
 
         folder = job.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, job.launch.dtype, job.device)
-        rows = self.data.read(job, "train")
-        chosen = [rows[row] for row in sorted(np.random.default_rng(self.seed).permutation(len(rows))[: self.most])]
+        chosen = drawn(self.data.read(job, "train"), self.most, self.seed)
         answers = encode_completions(tokenizer, [row["completion"] for row in chosen])
         prompts = encode_prompts(tokenizer, [row["prompt"] for row in chosen])
         whole = [join(*pair, self.max_length).ids for pair in zip(prompts, answers, strict=True)]
@@ -124,14 +116,27 @@ class ScreenRule(Stage):
         rewards = self.reward.scorer(job)(chosen, [row["completion"] for row in chosen])
         loss = self.rule.foresee(np.array(rewards), np.array([len(ids) for ids in answers]), distances)
         kept = sorted(np.argsort(loss, kind="stable")[: max(1, int(self.keep * len(chosen)))].tolist())
-        lengths, flops = [len(ids) for ids in whole], count_flops(model)
-        job.ledger.add(
-            tokens_scored=sum(lengths),
-            flops=sum(map(flops.score, lengths)),
-            device_seconds=time.monotonic() - started,
-        )
-        job.ledger.note(flops_method=METHOD, harvest={"rows": len(chosen), "kept": len(kept)})
+        _charge(job, model, [len(ids) for ids in whole], started)
+        job.ledger.note(harvest={"rows": len(chosen), "kept": len(kept)})
         write_rows(job.out / ROWS, ({**chosen[place], "loss": round(float(loss[place]), 4)} for place in kept))
+
+
+def drawn(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """At most `most` of the rows, in their order."""
+    return [rows[row] for row in sorted(np.random.default_rng(seed).permutation(len(rows))[:most])]
+
+
+def _charge(job: Any, model: PreTrainedModel, lengths: Sequence[int], started: float) -> None:
+    """Enter sequences of these lengths that `model` has read since `started`."""
+    from polm_bench.probes.flops import METHOD, count_flops
+
+    flops = count_flops(model)
+    job.ledger.add(
+        tokens_scored=sum(lengths),
+        flops=sum(map(flops.score, lengths)),
+        device_seconds=time.monotonic() - started,
+    )
+    job.ledger.note(flops_method=METHOD)
 
 
 def vectors(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int, job: Any) -> np.ndarray:
