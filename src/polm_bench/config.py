@@ -259,7 +259,8 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
     with open_dict(composed):
         composed.pop("hydra", None)
-    if "recipe" not in composed and not set(map(str, composed)) - {*GROUPS, "seed", "probe"}:
+    unknown = [str(name) for name in composed if name not in (*GROUPS, "seed", "probe")]
+    if "recipe" not in composed and not unknown:
         raise BadOverride(
             "no recipe chosen. Say which with +recipe=NAME, as +recipe=dpo; `polm-bench ls recipes` lists them."
         )
@@ -269,8 +270,10 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
         raise BadOverride(f"{error.full_key or 'the configuration'}: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):
         raise BadOverride("the configuration is not a mapping")
-    if unknown := next((str(name) for name in config if name not in (*GROUPS, "seed", "probe")), None):
-        raise BadOverride(f"'+{unknown}': there is no setting '{unknown}'. Groups: {', '.join(GROUPS)}; and seed.")
+    if unknown:
+        raise BadOverride(
+            f"'+{unknown[0]}': there is no setting '{unknown[0]}'. Groups: {', '.join(GROUPS)}; and seed."
+        )
     return {str(name): value for name, value in config.items()}
 
 
