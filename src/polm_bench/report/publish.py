@@ -10,6 +10,9 @@ from polm_bench.report.records import Record, load
 from polm_bench.report.slim import asked_by, copy_slim
 from polm_bench.report.spec import TableSpec
 
+PICTURES = {"forecast": "Foretold against taken", "frontier": "Reward against divergence"}
+"""What the picture of a view shows, where it is not quality against cost."""
+
 
 def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) -> Path:
     """Write `results/NAME/`: records/, NAME.md, NAME.csv, NAME.svg where it has a plot, reproduce.sh. Returns it.
@@ -21,8 +24,7 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
     target.mkdir(parents=True, exist_ok=True)
     owner = spec.records_of or name
     copy_records(records, Path(results) / owner / "records", spec.record_names() if owner == name else ())
-    shown = "Foretold against taken" if spec.view == "forecast" else "Quality against cost"
-    tail = f"\n![{shown}]({name}.svg)\n" if page.drawing else ""
+    tail = f"\n![{PICTURES.get(spec.view, 'Quality against cost')}]({name}.svg)\n" if page.drawing else ""
     place = "records/" if owner == name else f"../{owner}/records/"
     tail += f"\nBuilt from `{place}` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
     _write(target / f"{name}.md", render(page, "md") + tail)
