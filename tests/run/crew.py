@@ -18,9 +18,12 @@ from polm_bench.run.job import Job
 TOLD = "told.json"
 
 
-def run(words: list[str], folder: Path, rank: int = 0, processes: int = 1) -> dict[str, dict[str, Any]]:
+def run(
+    words: list[str], folder: Path, rank: int = 0, processes: int = 1, read: Path | None = None
+) -> dict[str, dict[str, Any]]:
     """Curve and ledger of each stage of a cell, by kind; what the folder has is not run again.
 
+    Stages read what others made in the folder `read`, their own by default: what is sampled from weights that differ by rounding can be another answer.
     A model that is trained is not judged, so that evaluations are compared on the same weights.
     """
     from accelerate import PartialState
@@ -30,7 +33,8 @@ def run(words: list[str], folder: Path, rank: int = 0, processes: int = 1) -> di
     paths: dict[str, Path] = {}
     trained = found.graph.model
     for stage in ordered(trained if trained.inputs else found.evaluations.get("self", found.evaluations["base"])):
-        paths[stage.key] = out = folder / stage.folder
+        out = folder / stage.folder
+        paths[stage.key] = (read or folder) / stage.folder
         shared = processes if stage.parallel else 1
         if rank < shared and not (out / TOLD).exists():
             job = Job(out, folder / f"scratch-{stage.key}", paths, found.launch, "cpu")
@@ -48,7 +52,7 @@ def run(words: list[str], folder: Path, rank: int = 0, processes: int = 1) -> di
 
 if __name__ == "__main__":
     rank, processes = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-    for name, (folder, words) in json.loads(Path(sys.argv[1]).read_text()).items():
-        told = run(words, Path(folder), rank, processes)
+    for name, (folder, read, words) in json.loads(Path(sys.argv[1]).read_text()).items():
+        told = run(words, Path(folder), rank, processes, Path(read))
         if rank == 0:
             Path(sys.argv[1]).with_name(f"{name}.json").write_text(json.dumps(told))
