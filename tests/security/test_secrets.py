@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 
 from polm_bench.cli import main
-from polm_bench.run.redact import scrub, scrubbed
+from polm_bench.run import isolate, upkeep
+from polm_bench.run.job import Job
+from polm_bench.run.launch import Launch
+from polm_bench.run.redact import is_secret, scrub, scrubbed
 
 SECRETS = {
     "HF_TOKEN": "hf_PLANTEDtokenPLANTEDtoken",
@@ -36,6 +40,49 @@ def test_secrets_of_the_environment_and_logins_are_taken_out_of_a_text(planted):
 def test_a_short_secret_does_not_make_holes_in_innocent_words(monkeypatch):
     monkeypatch.setenv("MY_KEY", "the")
     assert scrub("there is the rub") == "there is the rub"
+
+
+@pytest.mark.parametrize(
+    "write", [str, repr, json.dumps, lambda value: json.dumps({"a": [value]}), quote, lambda value: f"{os.environ}"]
+)
+def test_a_secret_of_several_lines_or_with_quotes_is_known_however_it_is_written(monkeypatch, write):
+    for value in ("-----BEGIN KEY-----\nPLANTED\n-----END-----\n", "PLANTED 'it' \"too\"", "PLANTED\\x/ü&é?"):
+        monkeypatch.setenv("DEPLOY_KEY", value)
+        assert "PLANTED" not in scrub(f"it was {write(value)}.")
+
+
+def test_an_empty_secret_is_found_nowhere(monkeypatch):
+    monkeypatch.setenv("MY_KEY", " " * 9)
+    assert scrub("nothing to hide") == "nothing to hide"
+
+
+def test_a_secret_that_begins_like_another_leaves_nothing_of_the_longer_one(monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "PLANTED-one")
+    monkeypatch.setenv("B_TOKEN", "PLANTED-one-and-two")
+    assert scrub("PLANTED-one-and-two, PLANTED-one") == "(removed), (removed)"
+
+
+@pytest.mark.parametrize("name", ["PGPASSWORD", "MYSQL_PWD", "GITHUB_PAT", "DB_PASS", "SSH_PASSPHRASE", "my.secret"])
+def test_names_of_secrets_are_known(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD", "eos_token", "PATH", "MONKEY", "compass", "tokens", "bypass"])
+def test_names_of_other_settings_are_none(name):
+    assert not is_secret(name)
+
+
+def test_a_secret_on_the_command_line_is_not_in_what_status_keeps(planted, home):
+    upkeep.want(home, {"one": f"polm-bench run data.path=https://{SECRETS['HF_TOKEN']}/x"})
+    assert "PLANTED" not in (home / "wanted" / "one.json").read_text()
+
+
+def test_what_a_worker_that_failed_leaves_behind_has_no_secrets(planted, tmp_path):
+    job = Job(tmp_path, tmp_path, {}, Launch("process", isolate=True), "cpu")
+    isolate.write_result(job, {"kind": "failed", "text": f"KeyError: {dict(os.environ)}"})
+    (left,) = tmp_path.iterdir()
+    assert "(removed)" in left.read_text()
+    assert "PLANTED" not in left.read_text()
 
 
 def test_a_message_does_not_tell_what_an_override_took_from_the_environment(planted, home, capsys):

@@ -25,6 +25,7 @@ from polm_bench.graph import Stage
 from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
 from polm_bench.run.ledger import PEAKS
+from polm_bench.run.redact import scrubbed
 
 POLL_SECONDS = 0.2
 STDERR = 2  # the file descriptor: stdout is for results
@@ -273,4 +274,4 @@ def one_of(job: Job) -> None:
 def write_result(job: Job, error: Json | None) -> None:
     """What the parent takes over; written whole or not at all."""
     ended = {"amounts": job.ledger.amounts, "notes": job.ledger.notes, "curve": job.curve_points, "error": error}
-    write_json(files_of(job.scratch, job.rank).result, ended)
+    write_json(files_of(job.scratch, job.rank).result, scrubbed(ended))

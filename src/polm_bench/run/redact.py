@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
-SECRET = re.compile(r"(^|[_.\-])(api_?key|key|token|password|passwd|secret|credentials?)$", re.IGNORECASE)
+SECRET = re.compile(
+    r"(password|(^|[_.\-])(api_?key|key|token|pat|passwd|passphrase|secret|credentials?)|[_.\-](pass|pwd))$",
+    re.IGNORECASE,
+)  # PWD itself is the folder one is in
 INNOCENT = re.compile(r"(^|[_.\-])(eos|bos|pad|unk|mask|sep|stop)_token$", re.IGNORECASE)
 ASSIGNMENT = re.compile(r"(?<![\w.\-])([\w.\-]+)=(\"[^\"]*\"|'[^']*'|\S+)")
 LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
@@ -39,7 +45,7 @@ def redact_text(text: str) -> str:
 
 def scrub(text: str) -> str:
     """Text without logins in addresses and without the secrets that this process was given in its environment."""
-    for value in _given():
+    for value in sorted(_given(), key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(value, REMOVED)
     return LOGIN.sub("", text)
 
@@ -53,8 +59,11 @@ def scrubbed(value: Any) -> Any:
     return scrub(value) if isinstance(value, str) else value
 
 
-def _given() -> list[str]:
-    return [value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST]
+def _given() -> Iterator[str]:
+    """Each secret as it is and as Python, JSON and addresses write it: one of several lines, or with quotes, looks different there."""
+    for value in (value.strip() for name, value in os.environ.items() if is_secret(name)):
+        if len(value) >= SHORTEST:
+            yield from {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value), quote(value, safe="")}
 
 
 def is_secret(name: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from polm_bench.errors import StoreError
 from polm_bench.files import write_json
 from polm_bench.run import glance
+from polm_bench.run.redact import scrub
 from polm_bench.run.store import MANIFEST, Store, damage
 
 Json = dict[str, Any]
@@ -25,7 +26,7 @@ def want(home: Path, cells: Mapping[str, str]) -> None:
     folder = home / "wanted"
     folder.mkdir(parents=True, exist_ok=True)
     for record_id, command in cells.items():
-        write_json(folder / f"{record_id}.json", {"command": command, "at": time.time()})
+        write_json(folder / f"{record_id}.json", {"command": scrub(command), "at": time.time()})
 
 
 def got(home: Path, record_id: str) -> None:
