@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic.dataclasses import dataclass
+from safetensors.numpy import save_file
 from tests.run.toy_stages import LAUNCH, Fail, Greedy, Note, Silent, graph, run
 
 from polm_bench.errors import StoreError
 from polm_bench.files import write_json
+from polm_bench.graph import FORBID, Stage
 from polm_bench.run import store as stores
 from polm_bench.run.execute import classify, missing
 from polm_bench.run.store import Store
@@ -152,6 +157,34 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(store, log, monkey
     assert not store.path(Note("a")).exists()
     assert list((store.root / ".partial").iterdir()) == []
     assert [outcome.status for outcome in run([Note("a")], store)] == ["ok"]
+
+
+@dataclass(frozen=True, config=FORBID)
+class Large(Stage):
+    """Writes a file of a megabyte, as the library says."""
+
+    library: str
+
+    def run(self, job) -> None:
+        if self.library == "safetensors":
+            save_file({"a": np.zeros(2**18, np.float32)}, job.out / "a.safetensors")
+        else:
+            (job.out / "a").write_bytes(bytes(2**20))
+
+
+@pytest.mark.parametrize("library", ["python", "safetensors"])
+def test_a_limit_on_files_is_named_and_says_nothing_of_the_stage(store, log, library):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Python's default, which pytest may have changed
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+    try:
+        with pytest.raises(StoreError, match="File too large"):
+            run([Large(library)], store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((store.root / ".partial").iterdir()) == []
+    assert [outcome.status for outcome in run([Large(library)], store)] == ["ok"]
 
 
 def test_a_store_that_cant_be_made_is_named(tmp_path, log):

@@ -184,6 +184,11 @@ def describe_file(path: Path) -> dict[str, Any]:
 FULL = ("no space left on device", "os error 28", "file write failed", "pytorchstreamwriter failed writing")
 """What Python, safetensors and torch's archive writer say of a full disk; the last two raise no OSError."""
 
+TOO_LARGE = ("file too large", "os error 27")
+"""What Python and safetensors say of a file that outgrows a limit (ulimit -f, a quota, FAT)."""
+
+REFUSED = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def writable(root: Path) -> Iterator[None]:
@@ -198,13 +203,14 @@ def writable(root: Path) -> Iterator[None]:
 
 
 def refusal(error: BaseException) -> OSError | None:
-    """What the file system refused a writer, where that is why it failed: no room, no quota, or no writing at all."""
+    """What the file system refused a writer, where that is why it failed: no room, no quota, no file as large, or no writing at all."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        if isinstance(cause, OSError) and cause.errno in REFUSED:
             return cause
-        if any(words in str(cause).lower() for words in FULL):
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for number, said in ((errno.ENOSPC, FULL), (errno.EFBIG, TOO_LARGE)):
+            if any(words in str(cause).lower() for words in said):
+                return OSError(number, os.strerror(number))
         cause = cause.__cause__ or cause.__context__
     return None
 
