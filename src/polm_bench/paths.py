@@ -26,3 +26,10 @@ def conf_dir() -> Path:
 def home() -> Path:
     """Folder of the store, the records and MLflow's database: `POLM_HOME`, else `.polm` in the working folder."""
     return Path(os.environ.get("POLM_HOME") or ".polm").expanduser().absolute()
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a file lies in the folder with all links followed; those of the hub's cache lead from its snapshots to its blobs."""
+    real, root = path.resolve(), folder.resolve()
+    blobs = [parent.parent / "blobs" for parent in root.parents if parent.name == "snapshots"]
+    return real.is_relative_to(root) or real.parent in blobs

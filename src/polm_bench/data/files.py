@@ -20,6 +20,7 @@ from polm_bench.data.source import DataSource, Rows, Split
 from polm_bench.data.split import share_out
 from polm_bench.errors import BadData
 from polm_bench.graph import FORBID
+from polm_bench.paths import is_inside
 from polm_bench.remote import remembered_sha256
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -139,10 +140,14 @@ def data_files(path: str, asked: str) -> list[Path]:
         raise BadData(
             f"{asked}={path}: there is no such file or folder. Give a file ({kinds}), a folder of them, or a hub id."
         )
-    files = [place] if place.is_file() else sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
+    files = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES) if place.is_dir() else [place]
     if not files or files[0].suffix not in SUFFIXES:
         raise BadData(f"{asked}={path}: no data file. Files that can be read end in {kinds}.")
     for file in files:
+        if not file.is_file():
+            raise BadData(f"{file}: no file, or a link to one that isn't there. Take it out of the folder.")
+        if place.is_dir() and not is_inside(file, place):
+            raise BadData(f"{file}: this link leads out of {place}. Copy the file it leads to, or give its path.")
         if file.stat().st_size == 0:
             raise BadData(f"{file}: the file is empty; there must be at least one row.")
     return [file.resolve() for file in files]
@@ -237,7 +242,7 @@ def _utf8(file: Path) -> str:
 def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadData(f"{where}: not JSON ({error}).") from error
 
 

@@ -18,6 +18,7 @@ from polm_bench.data.source import DataSource, Rows, Split
 from polm_bench.data.split import share_out
 from polm_bench.errors import BadData
 from polm_bench.graph import FORBID
+from polm_bench.paths import is_inside
 from polm_bench.remote import hub_commit, hub_snapshot, remembered_sha256
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class HubRows(Rows):
 
     def _dataset(self, split: str) -> Dataset:
         """One split as the hub defines it, or `limit` of its rows, evenly spaced."""
-        from datasets import load_dataset
+        import yaml
+        from datasets import load_dataset, load_dataset_builder
         from datasets.exceptions import DatasetGenerationError
 
         folder = self.place()
@@ -102,8 +104,10 @@ class HubRows(Rows):
                 builder, files = self._matching(folder, split)
                 data = load_dataset(builder, data_files={split: files}, split=split)
             else:
+                chosen = load_dataset_builder(str(folder), name=self.config).config.data_files or {}
+                must_be_inside(folder, chosen.get(split, ()), "its README.md")
                 data = load_dataset(str(folder), name=self.config, split=split)
-        except (ValueError, FileNotFoundError, DatasetGenerationError) as error:
+        except (ValueError, FileNotFoundError, DatasetGenerationError, yaml.YAMLError) as error:
             reason = error.__cause__ or error
             raise BadData(
                 f"{self.repo or folder}: split '{split}' of configuration '{self.config or 'default'}' can't be read: {reason}"
@@ -127,6 +131,7 @@ class HubRows(Rows):
             raise BadData(
                 f"{self.repo or folder}: no file matches {', '.join(self.files[split])} (split '{split}'); set data.files.{split}=[...]."
             )
+        must_be_inside(folder, map(str, found), f"data.files.{split}")
         suffix = next((suffix for suffix in found[0].suffixes if suffix in BUILDERS), "")
         if not suffix:
             raise BadData(f"{found[0]}: files that can be read end in {', '.join(BUILDERS)} (or these with .gz).")
@@ -159,6 +164,7 @@ class HubData(DataSource):
         folder = self._folder()
         if folder is not None:
             refuse_scripts(folder, self.path)
+            must_be_inside(folder, map(str, data_in(folder)), "a link")
         return HubRows(
             role=name,
             repo=None if folder else self.path,
@@ -228,4 +234,13 @@ def refuse_scripts(folder: Path, asked: str) -> None:
         raise BadData(
             f"data.path={asked}: there is Python code beside the data ({', '.join(scripts[:3])}), and data set scripts are never run here. "
             "Use a revision that has plain Parquet or JSON files (such as refs/convert/parquet), or a folder with the data files alone."
+        )
+
+
+def must_be_inside(folder: Path, files: Iterable[str], said: str) -> None:
+    """Raise BadData for a file that the data itself takes from elsewhere on this machine, or from another server."""
+    outside = [file for file in files if not is_inside(Path(file), folder)]
+    if outside:
+        raise BadData(
+            f"{folder}: {said} leads out of it, to {Path(outside[0]).resolve()}. Copy the file into the folder."
         )

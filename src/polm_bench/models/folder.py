@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.errors import BadModel
+from polm_bench.paths import is_inside
 from polm_bench.remote import remembered_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHTS = "*.safetensors"
+INDEX = "*.safetensors.index.json"
 FILES = (
     WEIGHTS,
-    "*.safetensors.index.json",
+    INDEX,
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -30,6 +32,9 @@ FILES = (
     "chat_template.jinja",
 )
 """The files of a model, and nothing else: no pickle, no code, no other framework's weights."""
+
+KERNELS = ("attn_implementation", "experts_implementation")
+"""Settings of config.json by which transformers takes code from the hub (integrations/hub_kernels.py)."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -56,11 +61,19 @@ def check_folder(folder: Path, asked: str) -> None:
             f"{asked}: no config.json in {folder}. Give a folder saved by transformers' save_pretrained, or a hub id."
         )
     for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in _read_json(folder / name, asked):
+        told = _read_json(folder / name, asked) if (folder / name).is_file() else {}
+        if "auto_map" in told:
             raise BadModel(
                 f"{asked}: {name} has auto_map: it needs Python code from the model's folder, which is never run here. Use an architecture of transformers."
             )
+        if kernels := [setting for setting in KERNELS if "/" in str(told.get(setting))]:
+            raise BadModel(
+                f"{asked}: {name} has {kernels[0]}={told[kernels[0]]}: code of a hub repository, which is never run here. Take the setting out."
+            )
     _check_weights(folder, asked)
+    for path in model_files(folder):
+        if not (path.match(WEIGHTS) or is_inside(path, folder)):  # weights are large, and nothing else passes for them
+            raise BadModel(f"{asked}: {path.name} is a link that leads out of {folder}. Copy the file it leads to.")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise BadModel(
             f"{asked}: no tokenizer in {folder}. Save it there with tokenizer.save_pretrained (tokenizer.json, tokenizer_config.json)."
@@ -69,6 +82,10 @@ def check_folder(folder: Path, asked: str) -> None:
 
 def _check_weights(folder: Path, asked: str) -> None:
     weights = sorted(folder.glob(WEIGHTS))
+    if absent := [path.name for path in weights if not path.is_file()]:
+        raise BadModel(
+            f"{asked}: {absent[0]} is no file, or a link to one that isn't there. Copy or download it whole."
+        )
     if not weights:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         if pickles:
@@ -79,12 +96,13 @@ def _check_weights(folder: Path, asked: str) -> None:
         raise BadModel(f"{asked}: no weights in {folder}; there must be at least one *.safetensors file.")
     for path in weights:
         _check_safetensors(path, asked)
-    for index in folder.glob("*.safetensors.index.json"):
-        shards = set(_read_json(index, asked).get("weight_map", {}).values())
+    for index in (path for path in model_files(folder) if path.match(INDEX)):
+        places = _read_json(index, asked).get("weight_map", {})
+        shards = set(map(str, places.values())) if isinstance(places, dict) else set()
         outside = sorted(shard for shard in shards if Path(shard).name != shard)
         if outside:
             raise BadModel(f"{asked}: {index.name} names {outside[0]}, which is no file of the model's own folder.")
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+        missing = sorted(shards - {path.name for path in weights})
         if missing:
             raise BadModel(
                 f"{asked}: {index.name} names {', '.join(missing[:3])}, which {folder} does not have. Copy or download all shards."
@@ -97,11 +115,12 @@ def _check_safetensors(path: Path, asked: str) -> None:
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
         try:
-            header = json.loads(handle.read(length)) if 2 <= length <= size - 8 else None
-        except ValueError:
-            header = None
-    tensors = [entry for name, entry in header.items() if name != "__metadata__"] if isinstance(header, dict) else []
-    if not tensors or size != 8 + length + max(entry["data_offsets"][1] for entry in tensors):
+            header = json.loads(handle.read(length)) if 2 <= length <= size - 8 else {}
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            whole = bool(ends) and size == 8 + length + max(ends)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # a header of another kind
+            whole = False
+    if not whole:
         raise BadModel(
             f"{asked}: {path.name} ({size:,} bytes) is not a whole safetensors file; was its download cut, or is it a Git LFS pointer?"
         )
@@ -110,7 +129,7 @@ def _check_safetensors(path: Path, asked: str) -> None:
 def _read_json(path: Path, asked: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BadModel(f"{asked}: {path} is not readable JSON ({error}).") from error
     if not isinstance(value, dict):
         raise BadModel(f"{asked}: {path} must hold a JSON object.")
