@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A file or a class of tests per core at a time, so that its models load once; one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --durations 25
 
 # Torch's OpenMP workers spin while they wait, which halves the speed of a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
