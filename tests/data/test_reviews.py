@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from polm_bench.data import Reviews, reviews
-from polm_bench.data.reviews import INNER, SHA256, Snippet, opening, part, read_archive, rows_of, split_of
+from polm_bench.data.reviews import opening, rows_of
 from polm_bench.data.reviews_tasks import scoring
 from polm_bench.data.roles import check_rows
+from polm_bench.data.snippets import FILES, INNER, SHA256, Snippet, archive_snippets, part, read_archive, split_of
 from polm_bench.errors import BadData, UnknownName, Unreachable
 from polm_bench.remote import cache_folder
 
-NAMES = {kind: f"hutto_ICWSM_2014/{name}_GroundTruth.txt" for kind, name in reviews.FILES.items()}
+NAMES = {kind: f"hutto_ICWSM_2014/{name}_GroundTruth.txt" for kind, name in FILES.items()}
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -226,7 +227,7 @@ def cached() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not cached(), reason="needs the network once: the rated snippets are not in the cache (POLM_CACHE)")
 def test_the_published_snippets_fill_every_role_and_test():
-    found = reviews.archive_snippets()
+    found = archive_snippets()
     assert sum(one.kind == "movie" for one in found) == 10603
     sizes = {role: len(rows_of(role, part(found, "train"))) for role in reviews.MAKERS}
     assert sizes["preference"] == sizes["sft"] > 4000
@@ -240,7 +241,7 @@ def test_the_raters_spread_stands_beside_their_mean_where_the_archive_tells_it(t
     folder = "hutto_ICWSM_2014"
     files = dict.fromkeys(NAMES.values(), "")
     files[NAMES["movie"]] = table([("1", 2.0, "Lovely film."), ("2", -1.0, "A dull film.")])
-    files[f"{folder}/{reviews.FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\t0.5\t[2, 3, 1]\n2\t-1.0\t1.25\t[-1]\n"
+    files[f"{folder}/{FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\t0.5\t[2, 3, 1]\n2\t-1.0\t1.25\t[-1]\n"
     found = read_archive(write_archive(tmp_path / "sdist.tar.gz", files))
     assert [one.spread for one in found] == [0.5, 1.25]
     rows = check_rows("rated", rows_of("rated", found), "f")
@@ -250,6 +251,6 @@ def test_the_raters_spread_stands_beside_their_mean_where_the_archive_tells_it(t
 def test_a_line_of_single_ratings_that_is_cut_short_is_named(tmp_path):
     files = dict.fromkeys(NAMES.values(), "")
     files[NAMES["movie"]] = table([("1", 2.0, "Lovely film.")])
-    files[f"hutto_ICWSM_2014/{reviews.FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\n"
+    files[f"hutto_ICWSM_2014/{FILES['movie']}_anonDataRatings.txt"] = "1\t2.0\n"
     with pytest.raises(BadData, match=r"anonDataRatings\.txt, line 1"):
         read_archive(write_archive(tmp_path / "sdist.tar.gz", files))
