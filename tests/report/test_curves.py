@@ -12,7 +12,6 @@ from tests.report.synthetic import write_record
 from polm_bench.paths import conf_dir
 from polm_bench.report.curves import ends, wins
 from polm_bench.report.items import Evaluation
-from polm_bench.report.measure import bootstrap
 from polm_bench.report.page import render
 from polm_bench.report.records import load
 from polm_bench.report.table import read
@@ -49,13 +48,13 @@ def test_a_curve_is_told_by_its_ends_whatever_stood_before_it(records):
 
 def test_wins_are_the_share_of_items_that_are_better_than_the_starts(records):
     own = evaluations(records, "dpo")
-    found = wins(own, "steering/reward", 1, bootstrap())
+    found = wins(tuple(own), "steering/reward", 1)
     mine, start = (Evaluation(own[0].record, row).items("steering/reward").scores for row in ("self", "start"))
-    assert wins(own[:1], "steering/reward", 1, bootstrap()).share == pytest.approx((mine > start).mean())
+    assert wins(tuple(own[:1]), "steering/reward", 1).share == pytest.approx((mine > start).mean())
     assert 0.5 < found.low < found.share < found.high < 1
-    turned = wins(own, "steering/reward", -1, bootstrap())
+    turned = wins(tuple(own), "steering/reward", -1)
     assert turned.share == pytest.approx(1 - found.share)
-    assert wins(evaluations(records, "sft"), "steering/reward", 1, bootstrap()) is None, "it has no start"
+    assert wins(tuple(evaluations(records, "sft")), "steering/reward", 1) is None, "it has no start"
 
 
 def test_a_table_that_asks_for_it_has_the_sheet(records):

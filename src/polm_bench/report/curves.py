@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from polm_bench.report import words
 from polm_bench.report.items import Evaluation, align
 from polm_bench.report.measure import bootstrap
 from polm_bench.report.parts import Block, Row
-from polm_bench.stats import LEVEL, Bootstrap, mean_interval
+from polm_bench.stats import LEVEL, mean_interval
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -56,7 +57,8 @@ def _last(one: Evaluation, name: str) -> Curve | None:
     return next((points for points in reversed(found) if points and all(name in point for point in points)), None)
 
 
-def wins(evaluations: Sequence[Evaluation], column: str, sign: int, draws: Bootstrap) -> Wins | None:
+@lru_cache(maxsize=256)
+def wins(evaluations: tuple[Evaluation, ...], column: str, sign: int) -> Wins | None:
     """How often the item scores of a column are better than those of the model that a method starts from.
 
     None where there is no such model, or the two were not asked the same. Bootstrap over seeds, then clusters of items.
@@ -70,7 +72,9 @@ def wins(evaluations: Sequence[Evaluation], column: str, sign: int, draws: Boots
     if not side.scores.shape[1]:
         return None
     gaps = sign * (side.scores[0::2] - side.scores[1::2])
-    found = mean_interval((np.sign(gaps) + 1) / 2, draws, clusters=side.clusters, weights=side.weights, level=LEVEL)
+    found = mean_interval(
+        (np.sign(gaps) + 1) / 2, bootstrap(), clusters=side.clusters, weights=side.weights, level=LEVEL
+    )
     return Wins(found.mean, max(0.0, found.low), min(1.0, found.high))
 
 
@@ -90,7 +94,7 @@ def line(row: Row, block: Block, names: Sequence[str], column: str | None) -> li
         return None
     texts = [_text(name, ends(row.evaluations, name)) for name in names]
     if column is not None:
-        won = wins(row.evaluations, column, sign_of(block, column), bootstrap())
+        won = wins(row.evaluations, column, sign_of(block, column))
         texts.insert(0, f"{words.number(won.share)} {words.interval(won.low, won.high)}" if won else "")
     return texts if any(texts) else None
 
@@ -101,11 +105,7 @@ def figures(row: Row, block: Block, names: Sequence[str], column: str | None) ->
     for name in names if row.records else ():
         if told := ends(row.evaluations, name):
             found |= {f"{name}.first": told.first, f"{name}.last": told.last}
-    if (
-        column is not None
-        and row.records
-        and (won := wins(row.evaluations, column, sign_of(block, column), bootstrap()))
-    ):
+    if column is not None and row.records and (won := wins(row.evaluations, column, sign_of(block, column))):
         found |= {"wins": won.share, "wins.low": won.low, "wins.high": won.high}
     return found
 

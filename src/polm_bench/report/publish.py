@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from polm_bench.files import replacing
 from polm_bench.report.page import Page, render
 from polm_bench.report.records import Record, load
 from polm_bench.report.slim import asked_by, copy_slim
@@ -80,6 +81,5 @@ def _prune(folder: Path, kept: set[Path], replaced: tuple[str, ...]) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")

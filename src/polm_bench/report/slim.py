@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polm_bench.errors import StoreError
+from polm_bench.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,17 +73,15 @@ def copy_slim(source: Path, folder: Path) -> list[Path]:
     own = own.replace_schema_metadata({_NAME: shared.name.encode()})
     for path, content in ((shared, asked), (target, own)):
         if path == target or not path.exists():
-            beside = path.with_name(f".{path.name}.new")
-            pq.write_table(content, beside, compression="zstd", compression_level=19)
-            beside.replace(path)
+            with replacing(path) as beside:
+                pq.write_table(content, beside, compression="zstd", compression_level=19)
     return [target, shared]
 
 
 def _copied(source: Path, target: Path) -> Path:
     if not (target.exists() and target.samefile(source)):
-        beside = target.with_name(f".{target.name}.new")
-        shutil.copyfile(source, beside)
-        beside.replace(target)
+        with replacing(target) as beside:
+            shutil.copyfile(source, beside)
     return target
 
 
