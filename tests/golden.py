@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
 
 FILE = Path(__file__).with_name("golden_keys.json")
 

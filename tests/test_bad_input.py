@@ -147,8 +147,11 @@ def test_several_workers_on_one_cell_are_refused(said, monkeypatch):
     assert "one process" in said("run", "+recipe=base", "suite=smoke")
 
 
-def test_plan_takes_no_option_of_hydra(said):
-    assert "-m: plan shows one cell" in said("plan", "-m", "+recipe=dpo,simpo")
+def test_plan_takes_no_other_option_of_hydra_than_its_sweep(said):
+    assert "--cfg: plan runs nothing and takes overrides, -m and --json alone" in said(
+        "plan", "--cfg", "job", "+recipe=dpo"
+    )
+    assert "no recipe named 'dppo'" in said("plan", "-m", "+recipe=dpo,dppo")
 
 
 def test_plan_says_the_same_as_run(said):

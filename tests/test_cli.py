@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polm_bench import __version__
-from polm_bench.cli import catalogue
-from polm_bench.cli.arguments import EXAMPLES, parser
+from polm_bench import __version__, settings
+from polm_bench.cli import catalogue, main
+from polm_bench.cli.arguments import parser
 from polm_bench.cli.completion import candidates, script
+from polm_bench.cli.examples import EXAMPLES
 from polm_bench.cli.printing import cell_text, markdown
 from polm_bench.paths import conf_dir
+from polm_bench.settings import composed, file_of, options
 
 COMMANDS = tuple(name for name in EXAMPLES if name)
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,13 +56,13 @@ def test_version(tmp_path):
 def test_every_example_names_what_there_is(words):
     command, *rest = words
     if command in ("table", "report"):
-        assert rest[0] in [*catalogue.names("table"), *catalogue.names("published")]
+        assert rest[0] in [*options("table"), *options("published")]
     if command not in ("run", "plan", "tune"):
         parser().parse_args([command, *takewhile(lambda word: word != "|", rest)])
     for word in rest:
         group, _, values = word.lstrip("+").partition("=")
         if group in catalogue.groups() and "glob(" not in values:
-            assert set(values.split(",")) <= set(catalogue.names(group))
+            assert set(values.split(",")) <= set(options(group))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -87,7 +89,7 @@ def test_listing_and_help_import_no_library_of_weight(words, tmp_path):
 def test_ls_lists_every_yaml_of_the_configuration(tmp_path):
     listed = json.loads(polm("ls", "--json", home=tmp_path).stdout)
     for kind, group in catalogue.GROUP_OF.items():
-        assert [row["name"] for row in listed[kind]] == catalogue.names(group)
+        assert [row["name"] for row in listed[kind]] == options(group)
     assert listed["records"] == []
     assert "dpo" in [row["name"] for row in listed["recipes"]]
 
@@ -97,10 +99,16 @@ def test_every_recipe_is_listed_with_title_paradigm_family_and_paper():
         assert all(row[name] for name in ("title", "paradigm", "family", "paper", "shape")), row
 
 
-def test_a_piped_listing_is_plain_text(tmp_path):
-    lines = polm("ls", "recipes", home=tmp_path).stdout.splitlines()
-    assert lines[0].split()[:3] == ["name", "title", "paradigm"]
-    assert "\x1b" not in "".join(lines)
+@pytest.mark.parametrize("kind", catalogue.KINDS)
+def test_a_piped_listing_is_plain_text_of_eighty_columns(kind, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("POLM_HOME", str(tmp_path))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["ls", kind]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    for row in catalogue.rows(kind, tmp_path):
+        assert re.search(rf"(?m)^{row['name']} ", text)
 
 
 def test_records_are_listed_by_what_they_are(tmp_path):
@@ -135,13 +143,13 @@ def test_the_numbers_of_a_recipe_are_those_of_its_files_the_last_one_winning(tmp
     (folder / "mine.yaml").write_text(
         "defaults: [_shared, _self_]\nmeta: {title: Mine}\noptim:\n  lr: 2.0e-6 # there\n"
     )
-    monkeypatch.setattr(catalogue, "conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.setattr(settings, "conf_dir", lambda: tmp_path / "conf")
     assert [(row["setting"], row["value"], row["source"]) for row in catalogue.numbers("recipe", "mine")] == [
         ("recipe.start", "sft", ""),
         ("recipe.optim.lr", "2.0e-6", "there"),
         ("recipe.optim.warmup", "0.1", ""),
     ]
-    assert catalogue.settings("recipe", "mine")["optim"] == {"lr": 2e-6, "warmup": 0.1}
+    assert composed(file_of("recipe", "mine"))["optim"] == {"lr": 2e-6, "warmup": 0.1}
 
 
 def test_plan_says_what_is_missing_and_writes_nothing(tmp_path):

@@ -9,7 +9,8 @@ from functools import cache
 import pytest
 from tests import golden
 
-from polm_bench.config import Plan, cells, plan
+from polm_bench.cell import Plan
+from polm_bench.config import cells, plan
 from polm_bench.data.source import DataSource
 from polm_bench.errors import MissingRole
 from polm_bench.graph import Stage, identity, ordered

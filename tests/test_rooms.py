@@ -39,14 +39,16 @@ MAY_IMPORT = {
     "stages": CORE | PURE | {"models", "data", "probes", "trainers", "decoding"},
     "recipes": CORE | PURE | {"models", "data", "trainers", "decoding", "stages"},
     "run": CORE | {"probes", "stats"},
-    "report": {"errors", "graph", "stats", "paths"},
-    "settings": {"paths"},
-    "config": CORE | {"settings", "models", "data", "recipes", "stages", "run"},
+    "report": {"errors", "files", "graph", "stats", "paths", "settings"},
+    "settings": {"errors", "paths"},
+    "mistakes": {"errors", "settings"},
+    "cell": CORE | {"models", "data", "recipes", "stages", "run"},
+    "config": CORE | {"cell", "mistakes", "settings", "models", "data", "recipes", "stages", "run"},
     "drill": CORE
     | {"config", "run", "trainers", "models", "decoding"},  # the last three only to fork from a process that has them
     "tune": CORE | PURE | {"config", "probes", "models", "data", "trainers", "decoding", "stages", "recipes", "run"},
     "bench": CORE | PURE | {"probes", "models", "trainers", "stages"},
-    "cli": CORE | {"config", "run", "tune", "report", "drill", "bench"},
+    "cli": CORE | {"config", "settings", "run", "tune", "report", "drill", "bench"},
     "__main__": {"cli"},
 }
 HEAVY = {
@@ -71,6 +73,8 @@ LIGHT_ROOMS = {
     "paths",
     "budget",
     "settings",
+    "mistakes",
+    "cell",
     "config",
     "cli",
     "run",

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from polm_bench.cli import main
 from polm_bench.cli.remaining import duration
 from polm_bench.cli.sweep import sweep
 from polm_bench.errors import UnknownName
@@ -44,6 +45,21 @@ def test_cells_share_stages_go_on_after_a_mistake_and_are_run_once(toy_model, tm
     assert again.records == first.records
     assert {path: path.stat().st_mtime_ns for path in again.records} == written
     assert "this run made 0 in" in capsys.readouterr().err
+    matrix = ["plan", "-m", "+recipe=sft,dpo,simpo", "model=path", *cells(toy_model, "sft")[0][2:], "--json"]
+    [trained] = (tmp_path / "store").glob("TrainSFT-*")
+    trained.rename(tmp_path / "kept")
+    assert main([*matrix[:2], "+recipe=sft,dpo", *matrix[3:]]) == 0
+    assert planned(capsys)["missing"] == 0  # what was trained from it is there
+    (tmp_path / "kept").rename(trained)
+    assert main(matrix) == 0
+    told = planned(capsys)
+    assert [cell["record"] is not None for cell in told["cells"]] == [True, True, False]
+    assert [stage["kind"] for stage in told["stages"] if stage["missing"]] == ["TrainPairs", "Evaluate"]
+    assert told["seconds"] > 0
+
+
+def planned(capsys):
+    return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.slow

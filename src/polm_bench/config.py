@@ -2,125 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polm_bench.budget import Budget
+from polm_bench.cell import IDENTITY, Plan, evaluations_of
 from polm_bench.data.source import DataSource
-from polm_bench.errors import BadBudget, BadOverride, PolmError, UnknownName
-from polm_bench.graph import KEY_LENGTH, Stage, identity, ordered
+from polm_bench.errors import BadOverride, PolmError, UnknownName
+from polm_bench.mistakes import invalid, translated
 from polm_bench.models import Model
 from polm_bench.paths import conf_dir
-from polm_bench.recipes import Context, Graph, Recipe
+from polm_bench.recipes import Context, Recipe
 from polm_bench.recipes.probe import Probe
 from polm_bench.run.launch import Launch
-from polm_bench.settings import COMMAND_LINE, GROUPS, options, settings
+from polm_bench.settings import COMMAND_LINE, GROUPS, SWEEP, options
 from polm_bench.settings import origins as origins_of
-from polm_bench.stages import Evaluate, Suite
+from polm_bench.stages import Suite
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 T = TypeVar("T")
-
-IDENTITY = ("recipe", "model", "data", "budget", "suite")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cell with its graph; nothing has run yet."""
-
-    names: dict[str, str]  # what was chosen in each group
-    seed: int
-    model: Model
-    data: DataSource
-    budget: Budget
-    suite: Suite
-    launch: Launch
-    track: str
-    recipe: Recipe
-    context: Context
-    graph: Graph
-    evaluations: dict[str, Stage]  # rows: base, start (where there is one), self (where the suite can judge it)
-    config: dict[str, Any]
-    origins: dict[str, str]
-    overrides: tuple[str, ...]
-    search: dict[str, Any] | None = None  # what the recipe says of its tuning; part of no stage
-
-    @cached_property
-    def record_id(self) -> str:
-        judges = {**self.evaluations, **{f"{row} probe": stage for row, stage in self.graph.probes.items()}}
-        keys = "".join(f"{row}:{stage.key}" for row, stage in sorted(judges.items()))
-        digest = hashlib.sha256(keys.encode()).hexdigest()[:KEY_LENGTH]
-        return "-".join([*(_slug(self.names[group]) for group in IDENTITY), f"s{self.seed}", digest])
-
-    def stages(self) -> list[Stage]:
-        """All stages, inputs before what reads them."""
-        return ordered(*self.goals())
-
-    def goals(self) -> list[Stage]:
-        """What the record is made of: the evaluations and the recipe's own probes."""
-        return [*self.evaluations.values(), *self.graph.probes.values()]
-
-    def folders(self) -> dict[str, Path]:
-        """Where the base model's files lie on this machine before it is fetched, by the key of its stage; empty where they don't."""
-        from polm_bench.models.fetch import present
-
-        folder = present(self.model)
-        return {self.context.base.key: folder} if folder else {}
-
-    def cell(self) -> dict[str, Any]:
-        """The record's `cell`."""
-        return {
-            **{group: self.names[group] for group in IDENTITY},
-            "seed": self.seed,
-            "config": self.config,
-            "origins": self.origins,
-        }
-
-    def recipe_facts(self) -> dict[str, Any]:
-        """The record's `recipe`."""
-        facts = asdict(self.recipe.meta)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()}
-
-    def contamination(
-        self, cache: Path, scores: Sequence[Mapping[str, Any]], items: Mapping[str, Path]
-    ) -> dict[str, Any]:
-        """The record's `contamination`: items of the suite that the model's training rows hold, and the rows' scores without them.
-
-        `items` maps the rows of the record to the parquet files of their items; `cache` keeps what was looked up.
-        """
-        from polm_bench.data import gate
-
-        told = gate.contamination(self.evaluations.get("self", self.graph.model), self.suite, cache)
-        clean = [one for row, path in items.items() for one in gate.clean_scores(told, row, scores, path)]
-        return told | {"clean": clean}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as JSON values: the cell, and each stage with its key, identity and inputs."""
-        return {
-            "id": self.record_id,
-            "cell": {**{group: self.names[group] for group in IDENTITY}, "seed": self.seed},
-            "rows": {row: stage.key for row, stage in self.evaluations.items()},
-            "stages": [
-                {
-                    "kind": type(stage).__name__,
-                    "key": stage.key,
-                    "inputs": [i.key for i in stage.inputs],
-                    "identity": identity(stage),
-                }
-                for stage in self.stages()
-            ],
-        }
 
 
 def plan(overrides: Sequence[str]) -> Plan:
@@ -131,7 +41,7 @@ def plan(overrides: Sequence[str]) -> Plan:
     from hydra import compose, initialize_config_dir
 
     words = _recipe_with_plus(overrides)
-    with _Translated(words), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with translated(words), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("run", overrides=words, return_hydra_config=True)
     return _plan(composed, composed.hydra.runtime.choices, words)
 
@@ -158,19 +68,30 @@ def cells(argv: Sequence[str]) -> list[Plan]:
         except PolmError as mistake:  # Hydra would print lines of its own about what a job raises
             mistakes.append(mistake)
 
+    with _typed(words), translated(words):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
+    if mistakes:
+        raise mistakes[0]
+    return planned
+
+
+@contextmanager
+def _typed(words: Sequence[str]) -> Iterator[None]:
+    """While it lasts, Hydra finds these words on the command line, raises its errors, and writes of a sweep where it is forgotten."""
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["polm-bench", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing and exiting: the messages are ours
     try:
-        with _Translated(words):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
+        with TemporaryDirectory(prefix="polm-sweep-") as folder:
+            sweep, rest = [[word for word in words if (word in SWEEP) is wanted] for wanted in (True, False)]
+            place = next(
+                (at for at, word in enumerate(rest) if "=" in word), len(rest)
+            )  # overrides must stand together
+            sys.argv = ["polm-bench", *sweep, *rest[:place], f"hydra.sweep.dir='{folder}'", *rest[place:]]
+            yield
     finally:
         sys.argv = before[0]
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
-    if mistakes:
-        raise mistakes[0]
-    return planned
 
 
 def _recipe_with_plus(words: Sequence[str]) -> list[str]:
@@ -244,7 +165,7 @@ def _planned(
         recipe=recipe,
         context=context,
         graph=graph,
-        evaluations=_evaluations(base, graph, suite),
+        evaluations=evaluations_of(base, graph, suite),
         config=config,
         origins=dict(origins),
         overrides=tuple(overrides),
@@ -286,16 +207,6 @@ def _chosen(choices: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _evaluations(base: Stage, graph: Graph, suite: Suite) -> dict[str, Stage]:
-    """Row -> the stage that judges it by the suite: the base, the start where there is one, and the model itself where the suite can."""
-    found: dict[str, Stage] = {"base": Evaluate(model=base, suite=suite)}
-    if graph.start is not None:
-        found["start"] = Evaluate(model=graph.start, suite=suite)
-    if graph.judged:
-        found["self"] = Evaluate(model=graph.model, suite=suite, decoder=graph.decoder)
-    return found
-
-
 def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
     """The value that a group's `_target_` makes; every mistake in it named by its setting."""
     from hydra.errors import InstantiationException
@@ -312,7 +223,7 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
             raise cause from error
         if isinstance(cause, ValidationError):
             inner = re.search(r"full_key: (\S+)", str(error))
-            raise _invalid(f"{group}.{inner[1]}" if inner else group, cause) from error
+            raise invalid(f"{group}.{inner[1]}" if inner else group, cause) from error
         raise BadOverride(f"{group}: {str(error).strip()}") from error
     if not isinstance(value, kind):
         raise BadOverride(f"{group}: _target_ makes a {type(value).__name__}, not a {kind.__name__}")
@@ -323,76 +234,3 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
 def _remembered(group: str, text: str, kind: Any) -> Any:
     """`_made` of a group's JSON, once a process."""
     return _made({group: json.loads(text)}, group, kind)
-
-
-def _invalid(place: str, error: Any) -> PolmError:
-    """The first wrong setting of a pydantic error, by the name the user writes."""
-    first = error.errors()[0]
-    group = place.partition(".")[0]
-    name = ".".join([place, *(str(part) for part in first["loc"])])
-    given = first.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    kind = BadBudget if group == "budget" else BadOverride
-    return kind(
-        f"{name}: {first['msg'].removeprefix('Value error, ')}{shown}. Look at conf/{group}/ for what it takes."
-    )
-
-
-class _Translated:
-    """Turns Hydra's errors into ours."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = words
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        from hydra.errors import HydraException, MissingConfigException
-        from omegaconf.errors import OmegaConfBaseException
-
-        if isinstance(error, PolmError) or error is None:
-            return
-        if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-            group, _, name = str(error.missing_cfg_file).rpartition("/")
-            raise UnknownName(group or "configuration", name, options(group) if group else []) from error
-        a_number_for_a_name = isinstance(error, ValueError) and "Config group override" in str(error)
-        if a_number_for_a_name:
-            for word in self.words:
-                group, _, name = word.lstrip("+").partition("=")
-                if group in GROUPS and name not in options(group):
-                    raise UnknownName(group, name, options(group)) from error
-        if isinstance(error, HydraException | OmegaConfBaseException) or a_number_for_a_name:
-            raise BadOverride(self._explain(error)) from error
-
-    def _explain(self, error: BaseException) -> str:
-        cause = error.__cause__ or error
-        text = " ".join(f"{error}".split())
-        if "requires --multirun" in text or text.startswith("Ambiguous value for argument"):
-            words = " or ".join(f"'{word}'" for word in self.words if word in text)
-            return f"{words} gives several values, which is a sweep: polm-bench run -m ... makes a cell of each."
-        for word in self.words:
-            name, equals, _ = word.lstrip("+~").partition("=")
-            if "/" in name and not equals:  # the value of an option of Hydra's
-                continue
-            if f"'{name}'" in text or f"Key '{name.rpartition('.')[2]}'" in f"{text} {cause}":
-                known = set(settings(self.words))
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-                meant = [] if equals else _choices(name)
-                hint = (
-                    f"Did you mean {' or '.join(meant or near)}?"
-                    if meant or near
-                    else f"Groups: {', '.join(GROUPS)}; see 'polm-bench plan --help'."
-                )
-                return f"'{word}': there is no setting '{name}'. {hint}"
-        wrong = getattr(error, "override", None)
-        return f"'{wrong}': {text.split(' See https')[0]}" if wrong else text
-
-
-def _choices(name: str) -> list[str]:
-    """The overrides that choose a value of this name, as `+recipe=dpo` for `dpo`."""
-    return [f"{'+' if group == 'recipe' else ''}{group}={name}" for group in GROUPS if name in options(group)]
-
-
-def _slug(name: str) -> str:
-    return name.replace("-", "_").replace("/", "_")

@@ -12,6 +12,7 @@ from rich.console import Console
 from tests.report.synthetic import make_record, score, write_items, write_json, write_record
 
 from polm_bench.report.compare import compare
+from polm_bench.report.compare_console import print_comparison
 from polm_bench.report.console import lines_of, print_record, print_result, result_dict
 from polm_bench.report.records import find, load, read
 from polm_bench.stats import holm
@@ -144,12 +145,44 @@ def test_a_comparison_names_what_differs_in_settings_and_surroundings(tmp_path):
     other["provenance"]["versions"] = {**other["provenance"]["versions"], "torch": "2.12.0"}
     second = read(write_record(tmp_path / "b", "dpo", 1, cell=other["cell"], provenance=other["provenance"]))
     found = compare(first, second)
-    assert found.settings == [("recipe.loss.beta", 0.1, 0.3), ("seed", 0, 1), ("seed=", 0, 1)]
+    assert found.settings == [("seed", 0, 1), ("recipe.loss.beta", 0.1, 0.3)]
     assert found.surroundings == [("versions.torch", "2.13.0", "2.12.0")]
     assert [name.partition("-")[0] for name in found.shared_stages] == ["TrainSFT"]
-    text = printed(lambda what, console: what.print(console), found)
+    text = printed(print_comparison, found)
     assert "recipe.loss.beta" in text
     assert "2.12.0" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_comparison_fits_one_screen_and_says_what_it_leaves_out(records, width):
+    pair = find(records, "base-nano-nano-nano-nano-s0"), find(records, "dpo-nano-nano-nano-nano-s0")
+    lines = printed(print_comparison, compare(*pair), width=width).splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines)) <= width
+    assert sum(" in B: " in line for line in lines) == 3
+    assert "--all" in lines[-1]
+    assert not any("distinct_2" in line for line in lines)
+
+
+def test_a_comparison_shows_all_of_it_or_more_items_on_request(records):
+    pair = find(records, "base-nano-nano-nano-nano-s0"), find(records, "dpo-nano-nano-nano-nano-s0")
+    more = printed(lambda found, console: print_comparison(found, console, items=20), compare(*pair, 20))
+    assert more.count(" in B: ") == 20
+    found = compare(*pair)
+    everything = printed(lambda found, console: print_comparison(found, console, everything=True), found, width=300)
+    assert everything.count(" in B: ") == sum(len(one.gains) + len(one.losses) for one in found.scores if one.headline)
+    assert all(one.column.partition("/")[0] in everything for one in found.scores)
+    assert "--all" not in everything
+
+
+def test_surroundings_that_move_no_score_are_counted_on_one_screen(tmp_path):
+    first = read(write_record(tmp_path / "a", "dpo"))
+    other = {**make_record("dpo")["provenance"], "git": {"commit": "f" * 40, "dirty": False}}
+    found = compare(first, read(write_record(tmp_path / "b", "dpo", provenance=other)))
+    assert "git.commit" in [name for name, _, _ in found.surroundings]
+    text = printed(print_comparison, found)
+    assert "Environment: the same" in text
+    assert f"{len(found.surroundings)} of the environment" in text
 
 
 def test_a_comparison_is_json_and_turns_round_when_its_sides_do(records):
@@ -171,4 +204,4 @@ def test_a_failed_record_can_be_compared(tmp_path, records):
     failed = read(write_record(tmp_path, "dpo", status="oom", reason="out of memory"))
     found = compare(failed, records[0])
     assert found.scores == []
-    assert "out of memory" in printed(lambda what, console: what.print(console), found)
+    assert "out of memory" in printed(print_comparison, found)

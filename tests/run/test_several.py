@@ -126,7 +126,7 @@ def test_more_processes_than_devices_are_refused(tmp_path, monkeypatch, device, 
 
 
 def test_what_deepspeed_needs_is_said_before_anything_starts(monkeypatch, home, capsys):
-    from polm_bench.cli.cells import show_plan
+    from polm_bench.cli.plans import show_plan
     from polm_bench.run import launch
 
     monkeypatch.setattr(launch, "find_spec", lambda name: None)

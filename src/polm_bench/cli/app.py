@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from polm_bench.cli.arguments import MISTAKE, parser
+from polm_bench.cli.arguments import parser
+from polm_bench.cli.parsing import MISTAKE
 from polm_bench.errors import PolmError
+
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
+"""What a file system refuses, and the user can mend."""
 
 DONE, INTERRUPTED, PIPE_CLOSED = 0, 130, 141
 
@@ -28,12 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stderr.write(f"error: {scrub(str(error))}\n")
         return MISTAKE
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what is finished is kept; the same command goes on from there\n")
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains again when it closes stdout
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        sys.stderr.write(f"error: {error.strerror}: {error.filename or 'the system does not say which file'}\n")
+        return MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what is finished is kept; the same command goes on from there\n")
+        return INTERRUPTED
     return status
 
 
@@ -63,89 +74,17 @@ def _run_or_plan(command: str, overrides: list[str], as_json: bool) -> int:
         from polm_bench.cli.tuning import tune
 
         return tune(overrides, as_json)
-    from polm_bench.cli import cells
+    if command == "plan":
+        from polm_bench.cli.plans import show_plan
 
-    return cells.run(overrides, as_json) if command == "run" else cells.show_plan(overrides, as_json)
+        return show_plan(overrides, as_json)
+    from polm_bench.cli.cells import run
+
+    return run(overrides, as_json)
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    match arguments.command:
-        case "ls":
-            from polm_bench.cli.listing import ls
-
-            return ls(arguments.kind, "json" if arguments.json else arguments.format, arguments.records)
-        case "show":
-            from polm_bench.cli.listing import show
-
-            return show(arguments.name, arguments.records, arguments.json)
-        case "table":
-            from polm_bench.cli.tables import table
-
-            style = "json" if arguments.json else arguments.format
-            if arguments.at is not None:
-                from polm_bench.cli.at_cost import at
-
-                return at(arguments, style)
-            if arguments.against is not None:
-                from polm_bench.cli.references import against
-
-                return against(arguments, style)
-            where = (arguments.jobs, arguments.launch)
-            return table(arguments.name, arguments.run, arguments.save, style, arguments.records, *where)
-        case "report":
-            from polm_bench.cli.report import report
-
-            return report(
-                arguments.name, arguments.records, arguments.out, arguments.open, arguments.track, arguments.json
-            )
-        case "advise":
-            from polm_bench.cli.advise import advise
-
-            return advise(arguments)
-        case "compare":
-            from polm_bench.cli.tables import compare
-
-            return compare(arguments.first, arguments.second, arguments.records, arguments.json)
-        case "power":
-            from polm_bench.cli.planning import power
-
-            style = "json" if arguments.json else arguments.format
-            return power(arguments.effect, arguments.power, style, arguments.records)
-        case "ui":
-            from polm_bench.cli.serve import ui
-
-            return ui(arguments.host, arguments.port)
-        case "doctor":
-            from polm_bench.cli.serve import doctor
-
-            return doctor(arguments.json)
-        case "status":
-            from polm_bench.cli.upkeep import status
-
-            return status(arguments.json)
-        case "verify":
-            from polm_bench.cli.upkeep import verify
-
-            return verify(arguments.json)
-        case "gc":
-            from polm_bench.cli.upkeep import gc
-
-            return gc(arguments.yes, arguments.json)
-        case "drill":
-            from polm_bench.cli.drill import drill
-
-            return drill(arguments.which, arguments.times, arguments.processes, arguments.seed, arguments.json)
-        case "bench":
-            from polm_bench.cli.bench import bench
-
-            return bench(arguments)
-        case "track":
-            from polm_bench.cli.serve import replay
-
-            return replay()
-        case "completion":
-            from polm_bench.cli.completion import script
-
-            print(script(arguments.shell))
-            return DONE
-    raise PolmError(f"no command named '{arguments.command}'")
+    """The command's own function; its module is imported now, so that no command loads what only another one needs."""
+    module = import_module(f"polm_bench.cli.{arguments.module}")
+    call: Callable[[argparse.Namespace], int] = getattr(module, arguments.command)
+    return call(arguments)

@@ -11,7 +11,7 @@ from polm_bench.errors import PolmError
 from polm_bench.paths import conf_dir
 
 
-def at(arguments: argparse.Namespace, style: str | None) -> int:
+def at(arguments: argparse.Namespace) -> int:
     """Print a table at equal cost; with `--run`, run the missing cells first."""
     from polm_bench.report.at_cost import at_page, cost_of_words
     from polm_bench.report.facts import recipe_facts
@@ -22,7 +22,7 @@ def at(arguments: argparse.Namespace, style: str | None) -> int:
         raise PolmError("--at shows a table at a cost and writes nothing: leave --save and --against out.")
     check_source(arguments.run, arguments.records)
     cost = cost_of_words(arguments.at)
-    spec = load_spec(conf_dir(), arguments.name)
+    spec, style = load_spec(conf_dir(), arguments.name), arguments.format
     with only_ours_on_stdout(style is not None) as out:
         swept = run_table(spec, arguments.jobs, arguments.launch) if arguments.run else NOTHING
         folder = folder_of(spec, arguments.run, arguments.records)

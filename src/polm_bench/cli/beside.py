@@ -12,7 +12,7 @@ from polm_bench.cli.remaining import Remaining
 from polm_bench.errors import BadOverride, PolmError, StoreError
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
     from polm_bench.run.elsewhere import Elsewhere, Ended, Errand
 
 

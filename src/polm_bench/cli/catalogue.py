@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from polm_bench.errors import UnknownName
 from polm_bench.paths import conf_dir
+from polm_bench.settings import chain, composed, file_of, options
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KINDS = ("recipes", "models", "data", "suites", "budgets", "tables", "records")
 GROUP_OF = {
     "recipes": "recipe",
@@ -31,42 +26,15 @@ SETTING = re.compile(r"^(?P<indent> *)(?P<name>[\w.\-]+): *(?P<value>(?!#).*?)(?
 Row = dict[str, Any]
 
 
-def names(group: str) -> list[str]:
-    """Names of a group's values; those that start with _ are shared bases."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.stem.startswith("_"))
-
-
 def groups() -> list[str]:
     """Names of the groups that overrides choose from."""
     return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in NO_GROUPS)
 
 
-def chain(group: str, name: str) -> list[Path]:
-    """The YAML files a value is made of, the shared bases first.
-
-    Raises UnknownName when there is no such value.
-    """
-    path = conf_dir() / group / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownName(group, name, names(group))
-    parents = _read(path).get("defaults", [])
-    above = [file for parent in parents if parent != "_self_" for file in chain(group, parent)]
-    return [*above, path]
-
-
-def settings(group: str, name: str) -> dict[str, Any]:
-    """A value's settings, its bases merged in."""
-    merged: dict[str, Any] = {}
-    for path in chain(group, name):
-        _merge(merged, _read(path))
-    merged.pop("defaults", None)
-    return merged
-
-
 def numbers(group: str, name: str) -> list[Row]:
     """Each setting of a value with the comment beside it (its source); the last file to set one wins."""
     found: dict[str, Row] = {}
-    for path in chain(group, name):
+    for path in chain(file_of(group, name)):
         place: list[tuple[int, str]] = []
         for line in path.read_text(encoding="utf-8").splitlines():
             match = SETTING.match(line)
@@ -86,7 +54,9 @@ def rows(kind: str, records: Path) -> list[Row]:
     if kind == "records":
         return [_record_row(path) for path in sorted(records.glob("*.json"))]
     group = GROUP_OF[kind]
-    return [ROW_OF[kind](name, settings(group, name)) | {"about": _about(group, name)} for name in names(group)]
+    return [
+        ROW_OF[kind](name, composed(file_of(group, name))) | {"about": _about(group, name)} for name in options(group)
+    ]
 
 
 def _recipe_row(name: str, found: Row) -> Row:
@@ -160,19 +130,3 @@ def _about(group: str, name: str) -> str:
 
 def _class(found: Row) -> str:
     return str(found.get("_target_", "")).rpartition(".")[2]
-
-
-@cache
-def _read(path: Path) -> Mapping[str, Any]:
-    return yaml.load(path.read_text(encoding="utf-8"), LOADER) or {}
-
-
-def _merge(into: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Lay `found` over `into`; what was read stays as it is."""
-    for key, value in found.items():
-        if isinstance(value, dict):
-            if not isinstance(into.get(key), dict):
-                into[key] = {}
-            _merge(into[key], value)
-        else:
-            into[key] = value

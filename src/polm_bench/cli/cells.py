@@ -1,26 +1,24 @@
-"""`run` and `plan`."""
+"""`run`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polm_bench.cli.beside import beside, launch_of
-from polm_bench.cli.printing import console, only_ours_on_stdout, print_json, print_rows
+from polm_bench.cli.printing import console, only_ours_on_stdout, print_json
 from polm_bench.cli.remaining import Remaining
-from polm_bench.errors import PolmError, TooLarge
+from polm_bench.errors import PolmError
 from polm_bench.paths import home
+from polm_bench.settings import SWEEP
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
     from polm_bench.report.records import Record
     from polm_bench.run.elsewhere import Elsewhere
     from polm_bench.run.execute import Reporter
-    from polm_bench.run.forecast import Forecast
-
-SWEEP = {"-m", "--multirun"}
 
 
 def run(overrides: Sequence[str], as_json: bool) -> int:
@@ -37,7 +35,7 @@ def run(overrides: Sequence[str], as_json: bool) -> int:
             from polm_bench.report.console import result_dict
 
             results = [result_dict(made[number]) for number in sorted(made)]
-            print_json(results if SWEEP & set(overrides) else results[0], out)
+            print_json(results if set(SWEEP) & set(overrides) else results[0], out)
     return 1 if any(record.status != "ok" for record in made.values()) else 0
 
 
@@ -106,108 +104,3 @@ def print_record(record: Record) -> None:
     from polm_bench.report.console import print_result
 
     print_result(record, console())
-
-
-def show_plan(overrides: Sequence[str], as_json: bool) -> int:
-    """Print the graph of one cell: keys, what is done, and what the rest may take.
-
-    Raises TooLarge for what can't fit on this machine, and PolmError for an option of Hydra's.
-    """
-    if option := next((word for word in overrides if word.startswith("-")), None):
-        raise PolmError(f"{option}: plan shows one cell and takes overrides and --json alone. Leave it out.")
-    from shutil import disk_usage
-
-    import psutil
-
-    from polm_bench.config import plan
-    from polm_bench.run.cell import store_of
-    from polm_bench.run.forecast import forecast, shortage
-
-    found = plan(overrides)
-    place = home()
-    expected = forecast(found.stages(), store_of(place), found.launch, found.folders())
-    existing = next(path for path in (place, *place.parents) if path.exists())
-    if lacking := shortage(expected, disk_usage(existing).free, psutil.virtual_memory().total):
-        raise TooLarge(lacking)
-    if as_json:
-        print_json(plan_dict(found, expected))
-    else:
-        print_plan(plan_dict(found, expected))
-    return 0
-
-
-def plan_dict(found: Plan, expected: dict[str, Forecast]) -> dict[str, Any]:
-    """The plan with what is done and what is to be expected, per stage and in all."""
-    told = found.to_dict()
-    for stage in told["stages"]:
-        stage |= expected[stage["key"]]._asdict()
-    missing = [one for one in expected.values() if not one.done]
-    return told | {
-        "missing": len(missing),
-        "lacks": found.launch.lacks(),
-        "seconds": _sum([one.seconds for one in missing]),
-        "disk_bytes": _sum([one.disk_bytes for one in missing]),
-        "memory_bytes": max((one.memory_bytes for one in missing if one.memory_bytes is not None), default=None),
-    }
-
-
-def print_plan(told: dict[str, Any]) -> None:
-    """The plan for people: one line a stage, inputs by number."""
-    number = {stage["key"]: position for position, stage in enumerate(told["stages"], 1)}
-    rows_of = {key: [row for row, stage in told["rows"].items() if stage == key] for key in number}
-    rows = [
-        {
-            "#": str(number[stage["key"]]),
-            "stage": stage["kind"],
-            "key": stage["key"],
-            "reads": " ".join(str(number[key]) for key in stage["inputs"]),
-            "row": " ".join(rows_of[stage["key"]]),
-            "state": "done" if stage["done"] else "missing",
-            "seconds": _seconds(stage),
-            "memory": _memory(stage),
-            "disk": gigabytes(stage["disk_bytes"]),
-            "by": _basis(stage["basis"]),
-        }
-        for stage in told["stages"]
-    ]
-    print_rows(rows, list(rows[0]), title=told["id"])
-    if not told["missing"]:
-        print("Everything is done: `polm-bench run` only reads it.")
-        return
-    known = "at least " if any(stage["seconds"] is None for stage in told["stages"] if not stage["done"]) else ""
-    time = f"; {known}about {told['seconds']:,.0f} s" if told["seconds"] is not None else ""
-    print(f"{told['missing']} of {len(rows)} stages to run{time}.")
-    if told["lacks"]:
-        print(f"Not on this machine: {told['lacks']}")
-
-
-def gigabytes(count: float | None) -> str:
-    """Bytes in a unit that suits."""
-    if count is None:
-        return ""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _memory(stage: dict[str, Any]) -> str:
-    more = ">" if stage["basis"].get("memory_bytes") == "at least" else ""
-    return more + gigabytes(stage["memory_bytes"])
-
-
-def _basis(told: Mapping[str, str]) -> str:
-    """What the figures of a stage stand on: `like stages`, or each where they differ."""
-    shown = {name: told[name] for name in ("seconds", "memory_bytes", "disk_bytes") if name in told}
-    bases = {name: "counted" if basis == "at least" else basis for name, basis in shown.items()}
-    if len(set(bases.values())) < 2:
-        return next(iter(bases.values()), "")
-    return ", ".join(f"{name.removesuffix('_bytes')} {basis}" for name, basis in bases.items())
-
-
-def _seconds(stage: dict[str, Any]) -> str:
-    if stage["seconds"] is None:
-        return "?"
-    return f"{stage['seconds']:,.1f}" if stage["done"] else f"~{stage['seconds']:,.1f}"
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

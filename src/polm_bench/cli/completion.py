@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
-from polm_bench.cli.catalogue import KINDS, groups, names, numbers
+from polm_bench.cli.catalogue import KINDS, groups, numbers
 from polm_bench.errors import PolmError
 from polm_bench.paths import home
+from polm_bench.settings import USUAL, options
 
 # Bash splits words at "=" and ":", so it must be given only what follows the last of them.
 BASH = """
@@ -42,6 +43,12 @@ complete -c polm-bench -f -a '(polm-bench __complete (commandline -opc) (command
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
+def completion(arguments: argparse.Namespace) -> int:
+    """Print the completion script of a shell."""
+    print(script(arguments.shell))
+    return 0
+
+
 def script(shell: str) -> str:
     """The completion script of a shell."""
     return SCRIPTS[shell].strip()
@@ -69,13 +76,13 @@ def _candidates(before: Sequence[str], typed: str) -> Iterator[str]:
     if command.prog.endswith((" run", " plan", " tune")):
         yield from _overrides(before[1:], typed)
     if command.prog.endswith(" show"):
-        yield from [*names("recipe"), *_records()]
+        yield from [*options("recipe"), *_records()]
     if command.prog.endswith(" compare"):
         yield from _records()
     if command.prog.endswith((" table", " report")) and not before[1:]:
-        yield from names("table")
+        yield from options("table")
     if command.prog.endswith(" table") and not before[1:]:
-        yield from names("published")
+        yield from options("published")
     for action in command._actions:
         if typed.startswith("-"):
             yield from action.option_strings
@@ -92,7 +99,7 @@ def _overrides(before: Sequence[str], typed: str) -> Iterator[str]:
         listed = value.rpartition(",")[0]
         start = f"{plus}{group}={listed}," if listed else f"{plus}{group}="
         if group in groups():
-            yield from (f"{start}{name}" for name in names(group) if name not in listed.split(","))
+            yield from (f"{start}{name}" for name in options(group) if name not in listed.split(","))
         return
     if "." in group:
         chosen = group.partition(".")[0]
@@ -111,7 +118,7 @@ def _chosen(group: str, before: Iterable[str]) -> str:
         name, _, value = word.removeprefix("+").partition("=")
         if name == group and value:
             return value.partition(",")[0]
-    return {"recipe": "dpo", "launch": "inline", "track": "mlflow"}.get(group, "nano")
+    return USUAL.get(group, "")
 
 
 def _records() -> list[str]:

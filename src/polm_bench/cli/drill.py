@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING
 from polm_bench.cli.printing import cell_text, print_json, print_rows, tell
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from polm_bench.drill.cell import Verdict
 
 
-def drill(which: str, times: int, processes: int, seed: int, as_json: bool) -> int:
+def drill(arguments: Namespace) -> int:
     """Run one drill in a temporary home and print its figures; 1 when a promise was broken."""
     from polm_bench.drill import crowd, disk, kill, mlflow
     from polm_bench.drill.cell import warm_up
 
     drills: dict[str, Callable[[Path], Verdict]] = {
-        "kill": lambda folder: kill.drill(times, seed, folder, tell),
-        "crowd": lambda folder: crowd.drill(processes, folder, tell),
+        "kill": lambda folder: kill.drill(arguments.times, arguments.seed, folder, tell),
+        "crowd": lambda folder: crowd.drill(arguments.processes, folder, tell),
         "disk": lambda folder: disk.drill(folder, tell),
         "mlflow": lambda folder: mlflow.drill(folder, tell),
     }
     warm_up()
     with tempfile.TemporaryDirectory(prefix="polm-drill-", ignore_cleanup_errors=True) as folder:
-        verdict = drills[which](Path(folder))
-    if as_json:
-        told = {"drill": which, "kept": verdict.kept, "figures": verdict.figures}
+        verdict = drills[arguments.which](Path(folder))
+    if arguments.json:
+        told = {"drill": arguments.which, "kept": verdict.kept, "figures": verdict.figures}
         print_json(told | {"promises": verdict.promises, "skipped": verdict.skipped})
     else:
         _print(verdict)

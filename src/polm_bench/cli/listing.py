@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from argparse import Namespace
+from shutil import get_terminal_size
 from typing import Any
 
-from polm_bench.cli.catalogue import KINDS, Row, names, numbers, rows, settings
+from polm_bench.cli.catalogue import KINDS, Row, numbers, rows
 from polm_bench.cli.printing import cell_text, markdown, print_json, print_rows
 from polm_bench.cli.sources import check_source
 from polm_bench.errors import PolmError, UnknownName
 from polm_bench.paths import conf_dir, home
+from polm_bench.settings import composed, file_of, options
 
 COLUMNS = {
     "recipes": ("name", "title", "paradigm", "family", "shape", "paper", "cost"),
@@ -20,40 +22,52 @@ COLUMNS = {
     "tables": ("name", "title", "recipes", "models", "seeds"),
     "records": ("id", "status", "scores"),
 }
+"""What Markdown shows of each kind; JSON has all."""
+BRIEF = {
+    "recipes": ("name", "title", "paradigm"),
+    "tables": ("name", "title"),
+    "records": ("id", "status"),
+}
+"""What a list for people shows, where that is less: a line each in LIST_WIDTH characters."""
+LIST_WIDTH = 80  # characters, where no terminal says how wide it is
+NAMES = 20  # of a kind, in the list of all kinds
 
 
-def ls(kind: str | None, style: str, records: Path | None) -> int:
+def ls(arguments: Namespace) -> int:
     """List one kind, or the names of all kinds."""
-    check_source(False, records)
-    kinds = (kind,) if kind else KINDS
-    found = {name: rows(name, records or home() / "records") for name in kinds}
+    check_source(False, arguments.records)
+    kind, style = arguments.kind, arguments.format
+    found = {name: rows(name, arguments.records or home() / "records") for name in ((kind,) if kind else KINDS)}
     if style == "json":
         print_json(found[kind] if kind else found | {"conf": str(conf_dir()), "home": str(home())})
-    elif kind is None:
-        _print_overview(found, style)
-    elif style == "md":
-        print(markdown(found[kind], COLUMNS[kind]), end="")
-    else:
-        print_rows(found[kind], COLUMNS[kind])
+        return 0
+    told, columns = (found[kind], COLUMNS[kind]) if kind else (_overview(found), ("kind", "count", "names"))
+    if style == "md":
+        print(markdown(told, columns), end="")
+        return 0
+    print_rows(told, BRIEF.get(kind or "", columns), width=get_terminal_size((LIST_WIDTH, 24)).columns)
+    if kind is None:
+        print(f"\nconfiguration: {conf_dir()}\nstate: {home()}\nMore of one kind: polm-bench ls recipes")
     return 0
 
 
-def show(name: str, records: Path | None, as_json: bool) -> int:
+def show(arguments: Namespace) -> int:
     """Show a recipe, or else the record of that name."""
-    if name in names("recipe"):
-        return _show_recipe(name, as_json)
+    name = arguments.name
+    if name in options("recipe"):
+        return _show_recipe(name, arguments.json)
     from polm_bench.report.records import find, load
 
-    folder = records or home() / "records"
-    found = load(folder)
+    check_source(False, arguments.records)
+    found = load(arguments.records or home() / "records")
     try:
         record = find(found, name)
     except UnknownName as error:
         if any(one.id.startswith(name) for one in found):
             raise
-        known = [*names("recipe"), *(one.id for one in found)]
+        known = [*options("recipe"), *(one.id for one in found)]
         raise UnknownName("recipe or record", name, known, "`polm-bench ls` lists them.") from error
-    if as_json:
+    if arguments.json:
         print_json(record.data)
     else:
         from polm_bench.cli.cells import print_record
@@ -63,7 +77,7 @@ def show(name: str, records: Path | None, as_json: bool) -> int:
 
 
 def _show_recipe(name: str, as_json: bool) -> int:
-    found = settings("recipe", name)
+    found = composed(file_of("recipe", name))
     meta, figures, graph = found.get("meta", {}), numbers("recipe", name), _graph(name)
     if as_json:
         print_json({"name": name, "meta": meta, "shape": found.get("_target_"), "numbers": figures, "graph": graph})
@@ -101,18 +115,10 @@ def _graph(name: str) -> list[Row] | str:
     ]
 
 
-def _print_overview(found: dict[str, list[Row]], style: str) -> None:
-    overview = [
-        {
-            "kind": kind,
-            "count": len(some),
-            "names": ", ".join(str(row.get("name") or row.get("id")) for row in some[:40]),
-        }
-        for kind, some in found.items()
+def _overview(found: dict[str, list[Row]]) -> list[Row]:
+    """A line for each kind, with the first of its names."""
+    names_of = {kind: [str(row.get("name") or row.get("id")) for row in some] for kind, some in found.items()}
+    return [
+        {"kind": kind, "count": len(own), "names": ", ".join(own[:NAMES]) + (", ..." if len(own) > NAMES else "")}
+        for kind, own in names_of.items()
     ]
-    columns = ("kind", "count", "names")
-    if style == "md":
-        print(markdown(overview, columns), end="")
-        return
-    print_rows(overview, columns)
-    print(f"\nconfiguration: {conf_dir()}\nstate: {home()}\nMore of one kind: polm-bench ls recipes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
     from polm_bench.run.hindsight import Past
 
 
-def power(effect: float, wanted: float, style: str | None, records: Path | None) -> int:
+def power(arguments: Namespace) -> int:
     """Print how many items and seeds show a difference, from the variance in the records."""
     from polm_bench.report import page
     from polm_bench.report.power import forecasts, power_page
 
+    effect, wanted = arguments.effect, arguments.power
     if effect <= 0:
         raise PolmError(
             f"--effect {effect}: a difference to be seen is above zero, in the score's own unit (0.02 is two points)."
         )
     if not 0.05 < wanted < 1:
         raise PolmError(f"--power {wanted}: a chance to see it lies between 0.05 and 1; 0.8 is usual.")
-    known = records_of(records)
+    known = records_of(arguments.records)
     found = forecasts(known, effect, wanted)
     if not found:
         raise PolmError(
@@ -37,8 +39,8 @@ def power(effect: float, wanted: float, style: str | None, records: Path | None)
             "Run one with several: polm-bench run -m +recipe=dpo seed=0,1,2"
         )
     made = power_page(found, effect, wanted)
-    if style is not None:
-        print(page.render(made, style), end="")
+    if arguments.format:
+        print(page.render(made, arguments.format), end="")
     else:
         page.print_page(made, console())
     return 0

@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PAGE_WIDTH = 120  # characters
+NARROW = 12  # no column is made narrower
 Row = dict[str, Any]
 
 
@@ -33,8 +36,18 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def print_rows(rows: Sequence[Row], columns: Sequence[str], title: str = "") -> None:
-    """A table on stdout; columns that are empty throughout are left out."""
+def gigabytes(count: float | None) -> str:
+    """Bytes in a unit that suits."""
+    if count is None:
+        return ""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def print_rows(rows: Sequence[Row], columns: Sequence[str], title: str = "", width: int | None = None) -> None:
+    """A table on stdout; columns that are empty throughout are left out.
+
+    On a terminal texts are wrapped to fit it; elsewhere to fit `width` characters, where that is given.
+    """
     shown = [name for name in columns if any(cell_text(row.get(name)) for row in rows)]
     texts = [[cell_text(row.get(name)) for name in shown] for row in rows]
     if sys.stdout.isatty():
@@ -46,8 +59,12 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], title: str = "") -> 
         print("  (none)")
         return
     widths = [max(map(len, column)) for column in zip(shown, *texts, strict=True)]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > NARROW:
+        widths[widths.index(max(widths))] -= 1
     for line in [shown, *texts]:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        wrapped = [wrap(text, size) for text, size in zip(line, widths, strict=True)]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            print("  ".join(part.ljust(size) for part, size in zip(parts, widths, strict=True)).rstrip())
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:

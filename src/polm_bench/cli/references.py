@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from polm_bench.report.published import Reference
 
 
-def against(arguments: argparse.Namespace, style: str | None) -> int:
+def against(arguments: argparse.Namespace) -> int:
     """Print published figures, ours, and a verdict by TOST; with `--run`, run the missing cells first."""
     from polm_bench.report.published import chosen
     from polm_bench.report.records import load
     from polm_bench.report.reproduced import reproduced_page
     from polm_bench.report.spec import load_spec
 
-    name, given = arguments.name, arguments.records
+    name, given, style = arguments.name, arguments.records, arguments.format
     if arguments.save:
         raise PolmError("--save writes the table itself, so it can't go with --against. Leave one of them out.")
     check_source(arguments.run, given)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from polm_bench.cli.printing import tell
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
     from polm_bench.graph import Stage
+    from polm_bench.run.store import Store
 
 
 class Remaining:
@@ -24,23 +25,13 @@ class Remaining:
         self.store = store_of(place)
         self.total, self.number, self.at_once = len(plans), 0, at_once
         self.started = time.monotonic()
-        self.stages: dict[str, Stage] = {}
-        for plan in plans:
-            for goal in plan.goals():
-                self._need(goal)
+        self.stages = lacking(plans, self.store)
         folders = {key: folder for plan in plans for key, folder in plan.folders().items()}
         told = {key: one.seconds for key, one in forecast([*self.stages.values()], self.store, folders=folders).items()}
         known = [seconds for seconds in told.values() if seconds is not None]
         usual = sum(known) / len(known) if known else 1.0
         self.weights = {key: usual if seconds is None else seconds for key, seconds in told.items()}
         self.foretold = bool(known)
-
-    def _need(self, stage: Stage) -> None:
-        """Add a stage that the store lacks, and what it needs; what only finished stages need is not run again."""
-        if stage.key not in self.stages and not self.store.has(stage):
-            self.stages[stage.key] = stage
-            for parent in stage.inputs:
-                self._need(parent)
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
@@ -66,6 +57,22 @@ class Remaining:
         if made > 0:
             return self.seconds() * ahead / made
         return ahead / min(self.at_once, self.total) if self.foretold and self.at_once else None
+
+
+def lacking(plans: Sequence[Plan], store: Store) -> dict[str, Stage]:
+    """Stages to run so that the store has what the cells are made of, by key; what only finished stages need is not run again."""
+    found: dict[str, Stage] = {}
+
+    def need(stage: Stage) -> None:
+        if stage.key not in found and not store.has(stage):
+            found[stage.key] = stage
+            for parent in stage.inputs:
+                need(parent)
+
+    for plan in plans:
+        for goal in plan.goals():
+            need(goal)
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from argparse import Namespace
 
 from polm_bench.cli.printing import print_json
 from polm_bench.cli.sources import check_source, folder_of, source
@@ -11,30 +11,31 @@ from polm_bench.files import replacing
 from polm_bench.paths import conf_dir, home
 
 
-def report(name: str, records: Path | None, out: Path | None, show: bool, track: bool, as_json: bool) -> int:
-    """Write a table's page as one file that opens offline; `show` opens it, `track` logs it to MLflow with the table's plot."""
+def report(arguments: Namespace) -> int:
+    """Write a table's page as one file that opens offline; `--open` opens it, `--track` logs it to MLflow with the table's plot."""
     from polm_bench.report.page import render
     from polm_bench.report.spec import load_spec
 
+    name = arguments.name
     spec = load_spec(conf_dir(), name)
-    check_source(False, records)
-    folder = folder_of(spec, False, records)
+    check_source(False, arguments.records)
+    folder = folder_of(spec, False, arguments.records)
     page = made(spec, folder).page
     text = render(page, "html")
-    path = (out or home() / "reports" / f"{name}.html").absolute()
+    path = (arguments.out or home() / "reports" / f"{name}.html").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
-    if track:
+    if arguments.track:
         from polm_bench.run.track_report import track_report
 
         plots = {f"{name}.svg": page.drawing()} if page.drawing else {}
         track_report(name, page.title, {f"{name}.html": text, **plots}, home())
-    if as_json:
+    if arguments.json:
         print_json({"table": name, "path": str(path), "records": len(page.records), "source": str(folder)})
     else:
         print(f"Report: {path}\n{source(folder)}")
-    if show:
+    if arguments.open:
         import webbrowser
 
         webbrowser.open(path.as_uri())

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import sys
+from argparse import Namespace
 from typing import Any
 
 from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows
@@ -13,12 +14,12 @@ from polm_bench.errors import PolmError
 from polm_bench.paths import home
 
 
-def ui(host: str, port: int) -> int:
+def ui(arguments: Namespace) -> int:
     """Become the MLflow UI over this store; does not return while it serves."""
     from polm_bench.run.redact import scrub
     from polm_bench.run.track import initialise, tracking_uri
 
-    place = home()
+    host, port, place = arguments.host, arguments.port, home()
     uri = tracking_uri(place)
     if uri.startswith(("http://", "https://", "databricks")):
         raise PolmError(f"MLFLOW_TRACKING_URI is {uri}, a server with a UI of its own: open that address.")
@@ -34,29 +35,28 @@ def ui(host: str, port: int) -> int:
     os.execv(sys.executable, command)
 
 
-def doctor(as_json: bool) -> int:
+def doctor(arguments: Namespace) -> int:
     """Say what is installed; 1 when something that is needed is missing or out of its range."""
     from polm_bench.run.doctor import examine
 
-    with only_ours_on_stdout(as_json) as out:
+    with only_ours_on_stdout(arguments.json) as out:
         found = examine(home())
-        if as_json:
+        if arguments.json:
             print_json(found, out)
         else:
             _print_doctor(found)
     return 0 if found["ok"] else 1
 
 
-def replay() -> int:
+def track(_: Namespace) -> int:
     """Bring MLflow level with the records."""
     from polm_bench.run.redact import scrub
-    from polm_bench.run.track import replay as replayed
-    from polm_bench.run.track import tracking_uri
+    from polm_bench.run.track import replay, tracking_uri
     from polm_bench.tune.track import replay_trials
 
     place = home()
     total = len(list((place / "records").glob("*.json")))
-    count = replayed(place)
+    count = replay(place)
     replay_trials(place)
     print(f"{count} of {total} records mirrored to {scrub(tracking_uri(place))}; the others were there already.")
     return 0

@@ -15,7 +15,7 @@ from polm_bench.errors import PolmError, StoreError
 from polm_bench.paths import home
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
 
 
 class Swept(NamedTuple):

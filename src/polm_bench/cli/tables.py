@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -21,25 +22,26 @@ if TYPE_CHECKING:
 NOTHING = Swept([], [])
 
 
-def table(
-    name: str,
-    run: bool,
-    save: bool,
-    style: str | None,
-    records: Path | None,
-    jobs: int = 1,
-    launch: Sequence[str] = (),
-) -> int:
-    """Build a table from records; with `run`, make the missing ones first. 1 when a cell that ran did not end well."""
+def table(arguments: Namespace) -> int:
+    """Build a table from records; with `--run`, make the missing ones first. 1 when a cell that ran did not end well."""
     from polm_bench.report import table as tables
 
-    spec = tables.load_spec(conf_dir(), name)
-    check_source(run, records)
+    if arguments.at is not None:
+        from polm_bench.cli.at_cost import at
+
+        return at(arguments)
+    if arguments.against is not None:
+        from polm_bench.cli.references import against
+
+        return against(arguments)
+    run, style = arguments.run, arguments.format
+    spec = tables.load_spec(conf_dir(), arguments.name)
+    check_source(run, arguments.records)
     with only_ours_on_stdout(style is not None) as out:
-        swept = run_table(spec, jobs, launch) if run else NOTHING
-        folder = folder_of(spec, run, records)
+        swept = run_table(spec, arguments.jobs, arguments.launch) if run else NOTHING
+        folder = folder_of(spec, run, arguments.records)
         found = made(spec, folder)
-        if save:
+        if arguments.save:
             tables.save(spec, found.page, found.records, RESULTS)
         show(found.page, style, out, folder)
     return status_of(swept)
@@ -81,15 +83,16 @@ def status_of(swept: Swept) -> int:
     return 1 if swept.mistakes or any(read(path).status != "ok" for path in swept.records) else 0
 
 
-def compare(first: str, second: str, records: Path | None, as_json: bool) -> int:
+def compare(arguments: Namespace) -> int:
     """Say why two records differ."""
     from polm_bench.report.compare import compare as compared
+    from polm_bench.report.compare_console import print_comparison
     from polm_bench.report.records import find
 
-    found = records_of(records)
-    result = compared(find(found, first), find(found, second))
-    if as_json:
-        print_json(result.to_dict())
+    known = records_of(arguments.records)
+    found = compared(find(known, arguments.first), find(known, arguments.second), arguments.items)
+    if arguments.json:
+        print_json(found.to_dict())
     else:
-        result.print(console())
+        print_comparison(found, console(), arguments.all, arguments.items)
     return 0

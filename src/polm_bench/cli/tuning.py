@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from polm_bench.cli.catalogue import names, settings
 from polm_bench.cli.cells import print_record
 from polm_bench.cli.printing import only_ours_on_stdout, print_json, print_rows, tell
 from polm_bench.cli.sweep import Swept, sweep
 from polm_bench.errors import BadOverride, PolmError, StoreError
 from polm_bench.paths import home
 from polm_bench.report.words import setting_text
+from polm_bench.settings import SWEEP, composed, file_of
+from polm_bench.settings import options as values
 
 if TYPE_CHECKING:
     from polm_bench.tune.study import Options, Study, Trial
@@ -44,7 +45,7 @@ def tuned(words: Sequence[str]) -> tuple[Study, list[Trial], Path | None]:
     from polm_bench.tune.study import Study
     from polm_bench.tune.track import track_trials
 
-    if swept := [word for word in words if word in ("-m", "--multirun")]:
+    if swept := [word for word in words if word in SWEEP]:
         raise BadOverride(f"'{swept[0]}': tune takes one cell. Tune each seed or recipe by a command of its own.")
     rest, options = split(words)
     study = Study(rest, options, home())
@@ -67,8 +68,8 @@ def tuned(words: Sequence[str]) -> tuple[Study, list[Trial], Path | None]:
 
 def tune_cells(cells: Sequence[Sequence[str]], trials: int, jobs: int) -> Swept:
     """Cells of a table: those whose recipe declares a search are tuned, in turn; the others are run, `jobs` at a time."""
-    recipes = {_recipe(cell) for cell in cells} & {*names("recipe")}
-    searching = {name for name in recipes if "search" in settings("recipe", name)}
+    recipes = {_recipe(cell) for cell in cells} & {*values("recipe")}
+    searching = {name for name in recipes if "search" in composed(file_of("recipe", name))}
     searched = [cell for cell in cells if _recipe(cell) in searching]
     swept = sweep([cell for cell in cells if cell not in searched], jobs)
     for number, cell in enumerate(searched, 1):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections import Counter
 from typing import Any
 
-from polm_bench.cli.cells import gigabytes
-from polm_bench.cli.printing import print_json, print_rows
+from polm_bench.cli.printing import gigabytes, print_json, print_rows
 from polm_bench.errors import PolmError
 from polm_bench.paths import home
 from polm_bench.run import upkeep
 from polm_bench.run.store import Store
 
 
-def status(as_json: bool) -> int:
+def status(arguments: Namespace) -> int:
     """Print which cells are wanted, running, done and failed; reads only, so it works while others run."""
     told = upkeep.status(home())
-    if as_json:
+    if arguments.json:
         print_json(told)
         return 0
     counts = Counter(cell["status"] for cell in told["cells"])
@@ -46,7 +46,7 @@ def status(as_json: bool) -> int:
     return 0
 
 
-def verify(as_json: bool) -> int:
+def verify(arguments: Namespace) -> int:
     """Compare every finished stage with its manifest; damaged ones are put aside, so that the next run makes them again. 1 if any was."""
     store = Store(home() / "store")
     checked, wrong = 0, []
@@ -54,7 +54,7 @@ def verify(as_json: bool) -> int:
         checked += 1
         if files:
             wrong.append({"stage": folder.name, "files": files, "moved": str(store.isolate(folder.name))})
-    if as_json:
+    if arguments.json:
         print_json({"checked": checked, "damaged": wrong})
     else:
         for one in wrong:
@@ -63,12 +63,11 @@ def verify(as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-def gc(yes: bool, as_json: bool) -> int:
+def gc(arguments: Namespace) -> int:
     """List what no record needs and what it would free; delete it after a yes."""
     found = upkeep.litter(home())
-    freed = 0
-    if as_json:
-        freed = upkeep.remove(found) if yes else 0
+    if arguments.json:
+        freed = upkeep.remove(found) if arguments.yes else 0
         things = [{"path": str(one.path), "what": one.what, "bytes": one.bytes} for one in found]
         print_json({"found": things, "bytes": sum(one.bytes for one in found), "freed": freed})
         return 0
@@ -78,7 +77,7 @@ def gc(yes: bool, as_json: bool) -> int:
     rows = [{"what": one.what, "folder": one.path.name, "size": gigabytes(one.bytes)} for one in found]
     print_rows(rows, ("what", "folder", "size"), title=str(home() / "store"))
     total = gigabytes(sum(one.bytes for one in found))
-    if not yes:
+    if not arguments.yes:
         if not sys.stdin.isatty():
             raise PolmError(
                 f"{len(found)} folders, {total}, could go. Nothing was deleted: say --yes, or run this on a terminal."

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from polm_bench.report import words
 from polm_bench.report.items import Evaluation, align
 from polm_bench.report.measure import Figure, bootstrap, figure, gap
 from polm_bench.report.notes import differences
 from polm_bench.report.records import Record
 from polm_bench.stats import Difference, holm
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-EXAMPLES = 3
+EXAMPLES = 3  # items of each score that got better, and as many that got worse
 _GROUPS = ("recipe", "model", "data", "budget", "suite", "seed")
 _SURROUNDINGS = ("versions", "git", "model", "data", "machine", "threads")
 
@@ -72,43 +68,29 @@ class Comparison:
             "scores": [_score_dict(score) for score in self.scores],
         }
 
-    def print(self, console: Console) -> None:
-        """Print the differences; what is equal is left out."""
-        console.print(f"A  {self.first.id}  {self.first.status}", highlight=False)
-        console.print(f"B  {self.second.id}  {self.second.status}", highlight=False)
-        for record in (self.first, self.second):
-            if record.status != "ok":
-                console.print(
-                    f"{record.id} {record.status}: {record.data.get('reason')}", highlight=False, markup=False
-                )
-        _print_changes("Settings", self.settings, console)
-        _print_changes("Surroundings", self.surroundings, console)
-        console.print(f"Shared stages: {', '.join(self.shared_stages) or 'none'}", highlight=False)
-        if self.scores:
-            _print_scores(self.scores, console)
-        for score in self.scores:
-            _print_examples(score, console)
 
-
-def compare(a: Record, b: Record) -> Comparison:
+def compare(a: Record, b: Record, examples: int = EXAMPLES) -> Comparison:
     """What differs between `a` and `b`; differences of scores are b's minus a's."""
     return Comparison(
         first=a,
         second=b,
-        settings=differences(_settings(a), _settings(b)),
+        settings=differences(_names(a), _names(b)) + differences(_config(a), _config(b)),
         surroundings=differences(_surroundings(a), _surroundings(b)),
         shared_stages=_shared_stages(a, b),
-        scores=_scores(a, b),
+        scores=_scores(a, b, examples),
     )
 
 
-def _settings(record: Record) -> dict[str, Any]:
-    """The cell's groups and all that they set; what a recipe says of itself sets nothing."""
-    names = {name: record.cell[name] for name in _GROUPS}
-    config = dict(record.cell["config"])
+def _names(record: Record) -> dict[str, Any]:
+    return {name: record.cell[name] for name in _GROUPS}
+
+
+def _config(record: Record) -> dict[str, Any]:
+    """All that the cell's groups set; what a recipe says of itself sets nothing."""
+    config = {name: value for name, value in record.cell["config"].items() if name != "seed"}
     if isinstance(config.get("recipe"), dict):
         config["recipe"] = {name: value for name, value in config["recipe"].items() if name != "meta"}
-    return {**config, **{f"{name}=": value for name, value in names.items()}}
+    return config
 
 
 def _surroundings(record: Record) -> dict[str, Any]:
@@ -120,7 +102,7 @@ def _shared_stages(a: Record, b: Record) -> list[str]:
     return [f"{stage['kind']}-{stage['key']}" for stage in b.data["stages"] if stage["key"] in known]
 
 
-def _scores(a: Record, b: Record) -> list[ScoreDiff]:
+def _scores(a: Record, b: Record, examples: int) -> list[ScoreDiff]:
     draws = bootstrap()
     first, second = Evaluation(a, "self"), Evaluation(b, "self")
     theirs, found = second.scores, []
@@ -130,7 +112,7 @@ def _scores(a: Record, b: Record) -> list[ScoreDiff]:
             continue
         compared = gap([(second, first)], column, draws)
         better = bool(score["higher_is_better"])
-        counts = (0, 0, (), ()) if compared is None else _changed_items(first, second, column, better)
+        counts = (0, 0, (), ()) if compared is None else _changed_items(first, second, column, better, examples)
         paired = (None, 0, 0) if compared is None else compared
         found.append(
             ScoreDiff(
@@ -143,7 +125,7 @@ def _scores(a: Record, b: Record) -> list[ScoreDiff]:
 
 
 def _changed_items(
-    first: Evaluation, second: Evaluation, column: str, higher_is_better: bool
+    first: Evaluation, second: Evaluation, column: str, higher_is_better: bool, examples: int
 ) -> tuple[int, int, tuple[Example, ...], tuple[Example, ...]]:
     """How many items got better and worse, and the largest changes of either kind."""
     mine, theirs = first.items(column), second.items(column)
@@ -152,8 +134,8 @@ def _changed_items(
     side, back = align([mine, theirs]), align([theirs, mine])
     change = (side.scores[1] - side.scores[0]) * (1 if higher_is_better else -1)
     order = np.argsort(-change, kind="stable")
-    up = [int(i) for i in order[:EXAMPLES] if change[i] > 0]
-    down = [int(i) for i in order[::-1][:EXAMPLES] if change[i] < 0]
+    up = [int(i) for i in order[:examples] if change[i] > 0]
+    down = [int(i) for i in order[::-1][:examples] if change[i] < 0]
     outputs = [one.record.items(one.row) for one in (first, second)] if up or down else []
 
     def example(i: int) -> Example:
@@ -171,7 +153,7 @@ def _summary(record: Record) -> dict[str, Any]:
 
 
 def _change(name: str, first: Any, second: Any) -> dict[str, Any]:
-    return {"name": name.removesuffix("="), "first": first, "second": second}
+    return {"name": name, "first": first, "second": second}
 
 
 def _score_dict(score: ScoreDiff) -> dict[str, Any]:
@@ -182,72 +164,3 @@ def _score_dict(score: ScoreDiff) -> dict[str, Any]:
         "gains": [example._asdict() for example in score.gains],
         "losses": [example._asdict() for example in score.losses],
     }
-
-
-def _print_changes(title: str, changes: list[tuple[str, Any, Any]], console: Console) -> None:
-    from rich import box
-    from rich.table import Table as Grid
-
-    if not changes:
-        console.print(f"{title}: the same", highlight=False)
-        return
-    grid = Grid(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for head in ("", "A", "B"):
-        grid.add_column(head, overflow="fold")
-    for name, first, second in changes:
-        grid.add_row(*(_plain(_shown(value)) for value in (name.removesuffix("="), first, second)))
-    console.print(grid)
-
-
-def _print_scores(scores: list[ScoreDiff], console: Console) -> None:
-    from rich import box
-    from rich.table import Table as Grid
-
-    grid = Grid(box=box.SIMPLE_HEAD, title="Scores", title_justify="left", pad_edge=False, caption_justify="left")
-    grid.caption = (
-        "B - A, paired by item; 95 % intervals; p Holm-corrected over this table. Items that B does better and worse."
-    )
-    for number, head in enumerate(("score", "A", "B", "B - A", "95 % interval", "p", "better", "worse")):
-        grid.add_column(head, justify="right" if number else "left", overflow="fold")
-    for score in scores:
-        arrow = "↑" if score.higher_is_better else "↓"
-        cells = [f"{score.column} {arrow}", words.number(score.first.value), words.number(score.second.value)]
-        if found := score.difference:
-            cells += [words.number(found.mean, True), words.interval(found.low, found.high, True)]
-            cells += [
-                words.p_value(score.p_holm).removeprefix("p ").removeprefix("= "),
-                str(score.gained),
-                str(score.lost),
-            ]
-        else:
-            cells += [words.number(score.second.value - score.first.value, True), "not per item"]
-        grid.add_row(*map(_plain, cells))
-    console.print(grid)
-    for score in scores:
-        if score.left_out or score.other_prompts:
-            console.print(
-                f"{score.column}: {score.left_out} items are in one record only, {score.other_prompts} had another prompt.",
-                highlight=False,
-            )
-
-
-def _print_examples(score: ScoreDiff, console: Console) -> None:
-    if not score.headline:
-        return
-    for title, examples in (("better in B", score.gains), ("worse in B", score.losses)):
-        for example in examples:
-            console.print(f"{score.column}, {title}: {example.item}", highlight=False, markup=False)
-            for name, value, text in (
-                ("A", example.first, example.first_output),
-                ("B", example.second, example.second_output),
-            ):
-                shown = " ".join(text.split())
-                console.print(f"    {name} {words.number(value)}  {shown[:160]}", highlight=False, markup=False)
-
-
-def _shown(value: Any) -> str:
-    return "-" if value is None else str(value)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

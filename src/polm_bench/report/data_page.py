@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.spec import TableSpec
+from polm_bench.settings import read_yaml
 
 NONE_YET = "no configuration yet"
 OURS = ("configuration", "roles", "licence", "read from", "loading")
@@ -53,7 +52,7 @@ def _configuration(name: Any, conf_dir: Path, checked: Mapping[str, str]) -> tup
     path = Path(conf_dir) / "data" / f"{name}.yaml"
     if not name or not path.is_file():
         return NONE_YET, "", "", "", ""
-    found: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    found: Mapping[str, Any] = read_yaml(path) or {}
     return (
         str(name),
         ", ".join(found.get("roles_from") or ()),

@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from polm_bench.errors import BadData
+from polm_bench.settings import composed
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PARADIGMS = ("baseline", "fine_tuning", "alignment", "reasoning", "efficiency", "integration")
 
 
@@ -60,32 +58,10 @@ def recipe_facts(conf_dir: Path) -> dict[str, Facts]:
     """Facts of every recipe by name, in order of paradigm, then of name. Raises BadData for a YAML that can't be read."""
     folder = Path(conf_dir) / "recipe"
     names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
-    found = [Facts(name, meta, _said(name, meta)) for name in names for meta in [_meta(folder, name)]]
+    metas = {name: composed(folder / f"{name}.yaml").get("meta") or {} for name in names}
+    found = [Facts(name, meta, _said(name, meta)) for name, meta in metas.items()]
     order = {paradigm: place for place, paradigm in enumerate(PARADIGMS)}
     return {one.name: one for one in sorted(found, key=lambda one: (order.get(one.paradigm, len(order)), one.name))}
-
-
-def _meta(folder: Path, name: str) -> dict[str, Any]:
-    """The `meta` of a recipe over those of the bases it is built on."""
-    path = folder / f"{name}.yaml"
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise BadData(f"{path} can't be read: {' '.join(str(error).split())}") from error
-    merged: dict[str, Any] = {}
-    for parent in content.get("defaults", []):
-        if isinstance(parent, str) and parent != "_self_":
-            merged = _merged(merged, _meta(folder, parent))
-    return _merged(merged, content.get("meta") or {})
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merged at every depth, as Hydra composes them; `above` wins."""
-    found = dict(below)
-    for name, value in above.items():
-        mine = found.get(name)
-        found[name] = _merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
-    return found
 
 
 def _said(name: str, meta: Mapping[str, Any]) -> Said | None:

@@ -16,6 +16,7 @@ from polm_bench.graph import FORBID
 from polm_bench.report.choose import age, changed_settings, setting_of
 from polm_bench.report.records import Record
 from polm_bench.report.spec import Place, TableSpec
+from polm_bench.settings import read_yaml
 
 PUBLISHED = "published"
 """What `--against` says for the figures of `conf/published/`; anything else is a file of the same form."""
@@ -83,10 +84,7 @@ def publications(conf_dir: Path) -> dict[str, Publication]:
 
 def read_publication(path: Path) -> Publication:
     """One file of published figures. Raises BadData naming the file, the row and what is wrong."""
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadData(f"the published figures {path} can't be read: {' '.join(str(error).split())}") from error
+    content: Any = read_yaml(path)
     if not isinstance(content, dict):
         raise BadData(f"{path} holds no mapping: it needs name, title, source, setting, quantities, rows.")
     try:

@@ -9,13 +9,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.graph import FORBID
 from polm_bench.report.facts import Facts, recipe_facts
+from polm_bench.settings import read_yaml
 
 
 class Place(NamedTuple):
@@ -130,10 +130,7 @@ def load_spec(conf_dir: Path, name: str) -> TableSpec:
     path = folder / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
         raise UnknownName("table", name, (found.stem for found in folder.glob("*.yaml")))
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadData(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    content: Any = read_yaml(path)
     if not isinstance(content, dict):
         raise BadData(f"{path} holds no mapping: it needs name, title, recipes, models, data, budgets, suites, seeds.")
     try:

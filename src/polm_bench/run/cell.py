@@ -19,7 +19,7 @@ from polm_bench.run import provenance, record, upkeep
 from polm_bench.run.store import Store, writable
 
 if TYPE_CHECKING:
-    from polm_bench.config import Plan
+    from polm_bench.cell import Plan
     from polm_bench.run.execute import Reporter, Work
 
 
