@@ -68,6 +68,18 @@ def run(stage, folder: Path, inputs: dict[str, Path], progress=silent, micro_bat
     return job
 
 
+def cut_off(stage, folder: Path, inputs: dict[str, Path], at: int) -> None:
+    """A run that is stopped at a step, with a checkpoint after each one before."""
+
+    def stop(done, total, what):
+        if done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stage, folder, inputs, progress=stop, checkpoint_seconds=1e-9)
+    (folder / "out").rmdir()  # nothing in it
+
+
 def weights(job: Job):
     from safetensors.torch import load_file
 
@@ -110,14 +122,7 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(toy_model, tm
         stage = TrainPairs(Given(), reference, DPO(beta=0.1), Sums("preference"), SPEND, OPTIM, 0)
     whole = run(stage, tmp_path / "whole", inputs)
 
-    def cut(done, total, what):
-        if done == 7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(stage, tmp_path / "cut", inputs, progress=cut, checkpoint_seconds=1e-9)
-    assert not any((tmp_path / "cut" / "out").iterdir())
-    (tmp_path / "cut" / "out").rmdir()
+    cut_off(stage, tmp_path / "cut", inputs, at=7)
     seen = []
     resumed = run(stage, tmp_path / "cut", inputs, progress=lambda done, total, what: seen.append(done))
     assert min(seen) == 7
@@ -126,6 +131,29 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(toy_model, tm
     assert resumed.curve_points == whole.curve_points
     assert resumed.ledger.amounts["tokens_trained"] == whole.ledger.amounts["tokens_trained"]
     assert resumed.ledger.amounts["flops"] == whole.ledger.amounts["flops"]
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink])
+def test_a_checkpoint_that_is_not_whole_gives_way_to_the_one_before(toy_model, tmp_path, harm):
+    stage, inputs, seen = sft(), {Given().key: toy_model}, []
+    whole = run(stage, tmp_path / "whole", inputs)
+    cut_off(stage, tmp_path / "cut", inputs, at=7)
+    harm(tmp_path / "cut" / "scratch" / "checkpoint-6" / "optimizer.pt")
+    resumed = run(stage, tmp_path / "cut", inputs, progress=lambda done, total, what: seen.append(done))
+    assert min(seen) == 6
+    assert same(weights(resumed), weights(whole))
+    assert resumed.curve_points == whole.curve_points
+
+
+def test_a_checkpoint_of_other_processes_or_of_shares_is_left(toy_model, tmp_path):
+    stage, inputs, seen = sft(), {Given().key: toy_model}, []
+    cut_off(stage, tmp_path, inputs, at=4)
+    for mark in (tmp_path / "scratch").glob("checkpoint-*/complete.json"):
+        told = json.loads(mark.read_text())
+        assert told["made_by"] == {"processes": 1, "in_shares": False}
+        mark.write_text(json.dumps(told | {"made_by": {"processes": 2, "in_shares": True}}))
+    run(stage, tmp_path, inputs, progress=lambda done, total, what: seen.append(done))
+    assert min(seen) == 1
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(toy_model, tmp_path):

@@ -17,6 +17,7 @@ from polm_bench.budget import Spend
 from polm_bench.data.derived import write_rows
 from polm_bench.data.source import Rows
 from polm_bench.decoding.sampling import Sampling
+from polm_bench.files import write_json
 from polm_bench.graph import FORBID, Stage
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Writer:
         self.kept = list(_whole_lines(self.log))
         self.log.write_text("".join(json.dumps(line) + "\n" for line in self.kept))  # without a line that was cut short
         spent = sum(line["seconds"] for line in self.kept)
-        (job.scratch / "spent.json").write_text(json.dumps({"wall_seconds": spent}))
+        write_json(job.scratch / "spent.json", {"wall_seconds": spent})
         self.drawn = 0
         self.total = {"tokens_generated": 0, "flops": 0.0, "device_seconds": 0.0}
 

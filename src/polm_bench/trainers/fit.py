@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from polm_bench.budget import Spend
 from polm_bench.decoding.turns import Turns, recount
 from polm_bench.errors import Diverged, PartDone
+from polm_bench.files import write_json
 from polm_bench.trainers.base import ScheduledTrainer
 from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.schedule import Schedule
@@ -149,19 +150,22 @@ class Watch(TrainerCallback):
 
     def resume(self) -> str | None:
         """Folder of the last whole checkpoint; the curve and the time spent so far come back with it."""
-        whole = sorted(
-            self.job.scratch.glob(f"checkpoint-*/{MARK}"), key=lambda mark: int(mark.parent.name.split("-")[1])
+        marks = sorted(
+            self.job.scratch.glob(f"checkpoint-*/{MARK}"), key=lambda mark: -int(mark.parent.name.split("-")[1])
         )
-        if not whole:
-            return None
-        told = json.loads(whole[-1].read_text())
-        if told.get("processes", 1) != self.job.processes:
-            return None  # each process has a random state of its own
-        self.before = told["wall_seconds"]
-        self.job.curve_points[:] = told["curve"]
-        if self.job.rank == 0:
-            (self.job.scratch / "spent.json").write_text(json.dumps({"wall_seconds": self.before}))
-        return str(whole[-1].parent)
+        for mark in marks:
+            told = json.loads(mark.read_text())
+            if told.get("made_by") == self._made_by() and told["files"] == _sizes(mark.parent, told["files"]):
+                self.before = told["wall_seconds"]
+                self.job.curve_points[:] = told["curve"]
+                if self.job.rank == 0:
+                    write_json(self.job.scratch / "spent.json", {"wall_seconds": self.before})
+                return str(mark.parent)
+        return None
+
+    def _made_by(self) -> dict[str, Any]:
+        """What a checkpoint fits: each process has a random state of its own, and shares of a model are saved as such."""
+        return {"processes": self.job.processes, "in_shares": self.job.launch.in_shares}
 
     def elapsed(self) -> float:
         """Seconds of training, those of killed attempts included; all processes must ask."""
@@ -209,11 +213,18 @@ class Watch(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        told = {"wall_seconds": self.elapsed(), "curve": self.job.curve_points, "processes": self.job.processes}
+        told = {"wall_seconds": self.elapsed(), "curve": self.job.curve_points, "made_by": self._made_by()}
         if self.job.processes > 1:
             PartialState().wait_for_everyone()  # until all have written their random states
         if self.job.rank == 0:
-            (folder / MARK).write_text(json.dumps(told))
+            names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+            write_json(folder / MARK, told | {"files": _sizes(folder, names)})
+
+
+def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int | None]:
+    """Bytes of each file, None for one that is gone; a machine that went down may have cut what was not yet on its disk."""
+    places = {name: folder / name for name in names}
+    return {name: place.stat().st_size if place.is_file() else None for name, place in places.items()}
 
 
 NOT_CURVES = {
