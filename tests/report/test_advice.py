@@ -105,6 +105,22 @@ def test_nothing_is_run_where_nothing_is_in_doubt(records):
     assert "Nothing is left to settle: DPO leads." in render(advice_page([found], BEST), "md")
 
 
+def test_a_tie_that_no_seed_settles_is_told_as_one(tmp_path):
+    """Two ways to prompt one model: each makes the same for every seed."""
+    for recipe in ("base", "dpo", "simpo"):
+        for seed in (0, 1):
+            path = write_record(tmp_path, recipe, seed)
+            record = json.loads(path.read_text())
+            first = json.loads(write_record(tmp_path / "first", recipe, 0).read_text())
+            for name in ("rows", "scores", "items"):
+                record[name] = first[name]
+            path.write_text(json.dumps(record))
+    [found] = advise(load(tmp_path), BEST)
+    assert found.next is None
+    text = render(advice_page([found], BEST), "md")
+    assert "can't be told apart, and no other seed would: they are the same for each. More items would." in text
+
+
 def test_the_page_names_what_fits_what_does_not_and_what_to_run(records):
     wanted = BEST._replace(hours=1.0, keep=(("retention", 0.12),))
     text = render(advice_page(advise(records, wanted), wanted), "md")

@@ -111,6 +111,32 @@ def test_seeds_are_averaged_and_a_failed_one_is_told(spec, folder):
     assert rows["kto", "0.1"]["cells"] == "1 ok, 1 oom"
 
 
+def test_what_seeds_differ_by_widens_the_rate_that_has_the_judges_noise(spec, folder):
+    from dataclasses import replace
+
+    rates = {0: 0.7, 1: 0.8}
+    for seed, rate in rates.items():
+        scores = [one | ({"value": rate} if one["metric"] == "win_rate_true" else {}) for one in drift(0.8, 4.0)]
+        write_point(folder, "dpo", 0.1, 0.8, 4.0, seed=seed, scores=scores)
+    page, _ = frontier(replace(spec, seeds=(0, 1)), load(folder), {})
+    row = next(row for row in page.rows if (row["recipe"], row["value"]) == ("dpo", "0.1"))
+    noise, seeds = 1.96 * 0.02, 12.706 * 0.05  # Student's 97.5 % point with one degree of freedom
+    assert row["drift/win_rate_true"] == pytest.approx(0.75)
+    assert row["drift/win_rate_true.low"] == pytest.approx(0.75 - (noise**2 + seeds**2) ** 0.5, abs=1e-3)
+    assert row["drift/win_rate_true.high"] == 1.0
+    assert not any(line.startswith("One seed") for line in page.legend)
+
+
+def test_the_page_says_how_far_its_judge_agreed_with_people(spec, folder):
+    assert not any("judge agreed" in line for line in frontier(spec, load(folder), {})[0].legend)
+    for rate in (0.9, 0.95):
+        stages = [{"key": f"drift{rate}", "kind": "Drift", "ledger": {"judge_agreement": rate}}]
+        write_point(folder, "dpo", 0.1 if rate < 0.95 else 0.3, 0.8, 4.0, stages=stages)
+    legend = frontier(spec, load(folder), {})[0].legend
+    assert "The judge agreed with the labels on 90.0 % to 95.0 % of the held-out pairs." in legend
+    assert legend[-1].startswith("One seed: ")
+
+
 def test_a_frontier_run_never_stands_in_a_table_of_plain_cells(spec, folder):
     cells = Cells(load(folder))
     assert all(cells.at(place, recipe, 0) is None for place in spec.places() for recipe in spec.recipes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 from tests.report.conftest import make_spec
 from tests.report.synthetic import write_record
@@ -105,6 +108,37 @@ def test_bits_and_the_change_of_perplexity_are_made_of_measured_figures(tmp_path
     assert row["change in perplexity per byte"] == approx(2 ** values["self"] - 2 ** values["base"])
     low, high = (row[f"change in perplexity per byte.{end}"] for end in ("low", "high"))
     assert low < row["change in perplexity per byte"] < high < 0
+
+
+def test_what_was_compressed_is_read_against_the_model_before(tmp_path):
+    """Speeds of twice and of eight times the start's: four times as fast, in the geometric mean."""
+    for seed, times in ((0, 2), (1, 8)):
+        path = write_record(tmp_path, "dpo", seed)
+        record = json.loads(path.read_text())
+        before = {"prefill_tokens_per_second": 1000.0, "served_bytes": 14_200_000}
+        record["stages"].append({"key": record["rows"]["start"], "kind": "Evaluate", "shared": False, "ledger": before})
+        record["cost"]["prefill_tokens_per_second"] = 1000.0 * times
+        path.write_text(json.dumps(record))
+    printed = Printed(
+        5, "a survey", {"method": "method"}, ({"method": "DPO", "key": "dpo"},), measured=("text/bits_per_byte",),
+        against="start", ratios=("served_bytes", "prefill_tokens_per_second"),
+    )  # fmt: skip
+    spec = make_spec(recipes=["dpo"], seeds=[0, 1], printed=printed)
+    page = survey_page(spec, Cells(load(tmp_path)), {"dpo": Facts("dpo", {}, None)})
+    row, speed = page.rows[0], "prefill_tokens_per_second, times the start's"
+    gaps = []
+    for record in load(tmp_path):
+        values = {one["row"]: one["value"] for one in record.scores if one["task"] == "text"}
+        gaps.append(values["self"] - values["start"])
+    assert row["text/bits_per_byte"] == approx(sum(gaps) / 2)
+    assert row["served_bytes, times the start's"] == approx(0.5)
+    assert row[speed] == approx(4)
+    reach = 12.7062 * math.log(2)  # Student's 97.5 % point with one degree of freedom; log 2 is the standard error
+    assert (row[f"{speed}.low"], row[f"{speed}.high"]) == approx((4 / math.exp(reach), 4 * math.exp(reach)), rel=1e-4)
+    head = page.parts[0].sheets[0].head
+    assert "text/bits_per_byte ↓" in head
+    assert "prefill tokens/s, times the start's" in head
+    assert "difference from the model that it starts from" in render(page, "md")
 
 
 def test_data_that_is_said_to_have_been_checked_is_read_by_a_test():

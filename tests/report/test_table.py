@@ -163,9 +163,32 @@ def test_the_front_holds_what_no_cheaper_row_equals(table):
 def test_only_headline_scores_are_shown_unless_others_are_asked_for(spine, table):
     assert "steering/distinct_2" not in [column.name for column in table.blocks[0].columns]
     asked = build(make_spec(scores=["steering/distinct_2"]), load(spine))
-    measure = rows_of(asked)["dpo"].measures["steering/distinct_2"]
-    assert (measure.value, measure.low, measure.difference) == (approx(0.4), None, None)  # no items, so no interval
-    assert rows_of(asked)["dpo"].ranks == {}
+    assert rows_of(asked)["dpo"].measures["steering/distinct_2"].value == 0.4
+
+
+def test_a_figure_that_no_item_has_is_compared_by_its_seeds_and_by_nothing_where_there_is_one(spine):
+    records, name = load(spine), "steering/distinct_2"
+    for record in records:
+        if record.cell["recipe"] == "dpo":
+            for score in record.scores:
+                if score["row"] == "self" and score["metric"] == "distinct_2":
+                    score["value"] = 0.5 + 0.1 * record.cell["seed"]
+    row = rows_of(build(make_spec(scores=[name]), records))["dpo"]
+    half = 4.302653 * 0.1 / 3**0.5  # Student's 97.5 % point with two degrees of freedom
+    measure = row.measures[name]
+    assert (measure.value, measure.low, measure.high) == approx((0.6, 0.6 - half, 0.6 + half), rel=1e-5)
+    assert measure.difference[:3] == approx((0.2, 0.2 - half, 0.2 + half), rel=1e-5)
+    assert measure.difference.test == "t"
+    assert row.ranks[name][0] == 1
+    alone = rows_of(build(make_spec(scores=[name], seeds=[1]), records))["dpo"]
+    assert (alone.measures[name].low, alone.measures[name].difference, alone.ranks) == (None, None, {})
+
+
+def test_a_table_of_one_seed_says_what_its_intervals_do_not_tell(spine):
+    told = render(build(make_spec(seeds=[0]), load(spine)), "md")
+    assert "One seed: intervals and tests tell what other items could change" in told
+    assert "over all 20 differences" in told
+    assert "One seed:" not in render(build(make_spec(), load(spine)), "md")
 
 
 def test_costs_are_means_over_seeds(table):

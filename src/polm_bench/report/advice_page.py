@@ -78,12 +78,20 @@ def _said(one: Advice) -> list[str]:
     """What to run next, or why nothing."""
     if not one.fit:
         return [f"{_place(one)}: no method of the records fits. Allow more, or run others of this kind."]
-    if one.next is None:
-        first = _title(one.fit[0])
-        return [
-            f"{first} is the only one that fits." if len(one.fit) == 1 else f"Nothing is left to settle: {first} leads."
-        ]
-    return [_until(one.next)]
+    return [_settled(one.fit) if one.next is None else _until(one.next)]
+
+
+def _settled(fit: Sequence[Candidate]) -> str:
+    """Why no cell would tell more of the methods that fit."""
+    first = _title(fit[0])
+    if len(fit) == 1:
+        return f"{first} is the only one that fits."
+    if fit[0].rank is None:
+        return f"{first} has the best score, and nothing tests that: it is a figure of the whole set, of one seed."
+    tied = [_title(each) for each in fit if each.rank and each.rank[0] == 1]
+    if len(tied) > 1:
+        return f"{tied[0]} and {tied[1]} can't be told apart, and no other seed would: they are the same for each. More items would."
+    return f"Nothing is left to settle: {first} leads."
 
 
 def _until(told: Next) -> str:

@@ -105,8 +105,8 @@ def _measure(
     if paired:
         found = paired.found
         return _Measured(column, better_high, found.mean, found.low, found.high, found.items, found.seeds)
-    gaps = [first.scores[column]["value"] - second.scores[column]["value"] for first, second in usable]
-    return _of_seeds(column, better_high, gaps, exact=False)
+    first, second = (one.scores[column]["value"] for one in usable[0])
+    return _Measured(column, better_high, first - second, None, None, 0, 1)
 
 
 def column_for(pair: tuple[Evaluation, Evaluation], metric: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
@@ -13,8 +13,9 @@ from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure
 from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.records import Record
+from polm_bench.report.sheets import ONE_SEED
 from polm_bench.report.spec import Place, TableSpec
-from polm_bench.stats import Bootstrap
+from polm_bench.stats import Bootstrap, seed_difference
 
 REWARD, KL = "drift/reward", "drift/kl_k1"
 COLUMNS = (REWARD, KL, "drift/kl_k3", "drift/win_rate", "drift/tokens", "drift/repetition")
@@ -63,8 +64,21 @@ def frontier(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fac
     rows = [_row(point) for point in every]
     content = {"name": spec.name, "title": spec.title, "seeds": list(spec.seeds), "points": rows}
     used = {record.id: record for point in every for record in point.records}
-    page = Page(spec.name, spec.title, parts, LEGEND, rows, content, drawing=lambda: svg(every))
+    legend = (*LEGEND, *_trust(used.values()), *([ONE_SEED] if len(spec.seeds) == 1 else []))
+    page = Page(spec.name, spec.title, parts, legend, rows, content, drawing=lambda: svg(every))
     return page, tuple(used[name] for name in sorted(used))
+
+
+def _trust(records: Iterable[Record]) -> list[str]:
+    """How far the judge agreed with people's labels, which is what its noise was told from."""
+    stages = {stage["key"]: stage["ledger"] for record in records for stage in record.data["stages"]}
+    found = [float(ledger["judge_agreement"]) for ledger in stages.values() if "judge_agreement" in ledger]
+    if not found:
+        return []
+    low, high = (f"{100 * share:.1f} %" for share in (min(found), max(found)))
+    both = low if low == high else f"{low} to {high}"
+    none = "; without a disagreement it adds no noise" if min(found) == 1 else ""
+    return [f"The judge agreed with the labels on {both} of the held-out pairs{none}."]
 
 
 def at(records: Sequence[Record], place: Place, recipe: str, seed: int, settings: Mapping[str, float]) -> Record | None:
@@ -103,13 +117,22 @@ def _values(records: Sequence[Record], draws: Bootstrap) -> dict[str, Value]:
     for column in (*COLUMNS, START):
         if one := figure(own, column, draws):
             found[column] = Value(one.value, one.low, one.high)
-    true = [score for each in own if (score := each.scores.get(TRUE_RATE))]
-    if true:
-        mean = math.fsum(score["value"] for score in true) / len(true)
-        # The labels that tell the judge's noise are the same for all seeds, so nothing is gained by their number.
-        reach = NORMAL * math.fsum(score["stderr"] for score in true) / len(true)
-        found[TRUE_RATE] = Value(mean, max(0.0, mean - reach), min(1.0, mean + reach))
+    if true := [score for each in own if (score := each.scores.get(TRUE_RATE))]:
+        found[TRUE_RATE] = _true_rate([score["value"] for score in true], [score["stderr"] for score in true])
     return found
+
+
+def _true_rate(values: Sequence[float], errors: Sequence[float]) -> Value:
+    """Mean over seeds of rates that have the judge's noise in their standard errors, with a 95 % interval that is rather too wide than too narrow.
+
+    The labels that tell the judge's noise, and the prompts, are the same for all seeds, so nothing is gained of those by their number; what the
+    seeds differ by comes on top.
+    """
+    mean = math.fsum(values) / len(values)
+    reach = NORMAL * math.fsum(errors) / len(errors)
+    if over := seed_difference(values):
+        reach = math.hypot(reach, over.high - over.mean)
+    return Value(mean, max(0.0, mean - reach), min(1.0, mean + reach))
 
 
 def on_front(point: Point, points: Sequence[Point]) -> bool:

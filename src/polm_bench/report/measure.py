@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from polm_bench.report.items import Evaluation, align
-from polm_bench.stats import LEVEL, Bootstrap, Difference, mean_interval, paired_difference
+from polm_bench.stats import LEVEL, Bootstrap, Difference, mean_interval, paired_difference, seed_difference
 
 NORMAL_QUANTILE = 1.959964  # of 0.975
 
 
 class Figure(NamedTuple):
-    """A score over its seeds. `low` and `high` are None where neither items nor a standard error are known."""
+    """A score over its seeds. `low` and `high` are None where one seed stands alone and neither its items nor a standard error are known."""
 
     value: float
     low: float | None
@@ -30,7 +30,10 @@ def bootstrap() -> Bootstrap:
 
 
 def figure(evaluations: Sequence[Evaluation], column: str, draws: Bootstrap) -> Figure | None:
-    """Mean over seeds and items with its 95 % interval; None when no evaluation has the column."""
+    """Mean over seeds and items with its 95 % interval; None when no evaluation has the column.
+
+    A figure of the whole set, which no item has, gets Student's interval over its seeds.
+    """
     found = distinct([one for one in evaluations if column in one.scores])
     if not found:
         return None
@@ -42,9 +45,11 @@ def figure(evaluations: Sequence[Evaluation], column: str, draws: Bootstrap) -> 
             known = mean_interval(side.scores, draws, clusters=side.clusters, weights=side.weights, level=LEVEL)
             return Figure(known.mean, known.low, known.high, known.items, known.seeds)
     count = int(found[0].scores[column].get("n") or 0)
+    if over := seed_difference(values, LEVEL):
+        return Figure(over.mean, over.low, over.high, count, len(found))
     stderr = found[0].scores[column].get("stderr")
-    if len(found) > 1 or stderr is None:
-        return Figure(sum(values) / len(values), None, None, count, len(found))
+    if stderr is None:
+        return Figure(values[0], None, None, count, 1)
     reach = NORMAL_QUANTILE * stderr
     return Figure(values[0], values[0] - reach, values[0] + reach, count, 1)
 
@@ -58,14 +63,19 @@ class Gap(NamedTuple):
 
 
 def gap(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str, draws: Bootstrap) -> Gap | None:
-    """Difference of each pair's first from its second, one pair a seed; None when the scores aren't means over items.
+    """Difference of each pair's first from its second, one pair a seed, by item; None where there is nothing to tell an error from.
 
-    Seeds that compare the same two evaluations count once.
+    Seeds that compare the same two evaluations count once. Figures of the whole set, which no item has, are compared by their seeds alone, and
+    that takes two of them.
     """
     seen = {(first.key, second.key): (first, second) for first, second in pairs}
-    usable = [pair for pair in seen.values() if all(column in one.scores and is_mean(one, column) for one in pair)]
+    known = [pair for pair in seen.values() if all(column in one.scores for one in pair)]
+    usable = [pair for pair in known if all(is_mean(one, column) for one in pair)]
     if not usable:
-        return None
+        found = seed_difference(
+            [first.scores[column]["value"] - second.scores[column]["value"] for first, second in known]
+        )
+        return Gap(found, 0, 0) if found else None
     flat = [items for pair in usable for one in pair if (items := one.items(column)) is not None]
     side = align(flat)
     if not side.scores.shape[1]:

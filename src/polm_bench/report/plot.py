@@ -90,7 +90,7 @@ def _draw_points(axes: Axes, table: Table, block: Block, column: Column) -> Poin
     _draw_front(axes, points, column)
     _scale_costs(axes, against, [cost for cost, _ in points])
     place = f" ({block.place.model}, {block.place.data})" if len(table.blocks) > 1 else ""
-    axes.set_title(f"{column.name} {'↑' if column.higher_is_better else '↓'}{place}", fontsize=9)
+    axes.set_title(f"{words.directed(column)}{place}", fontsize=9)
     axes.set_ylabel("higher is better" if column.higher_is_better else "lower is better")
     axes.set_xlabel(words.COST_NAMES.get(against, against))
     return points

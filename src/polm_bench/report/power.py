@@ -52,11 +52,12 @@ def forecasts(records: Sequence[Record], effect: float, wanted: float) -> list[F
 
 
 def components_of(pairs: Sequence[tuple[Evaluation, Evaluation]], column: str) -> tuple[Components, int, int] | None:
-    """The split of a method's differences from the base, and how many items and clusters they have; None for a single seed."""
+    """The split of a method's differences from the base, and how many items and clusters they have; None for a single seed, or without items."""
     distinct = list({one.key: (one, base) for one, base in pairs}.values())
-    if len(distinct) < 2:
+    flat = [items for pair in distinct for one in pair if (items := one.items(column)) is not None]
+    if len(distinct) < 2 or len(flat) < 2 * len(distinct):
         return None
-    side = align([items for pair in distinct for one in pair if (items := one.items(column)) is not None])
+    side = align(flat)
     gaps = side.scores[0::2] - side.scores[1::2]
     clusters = len(set(side.clusters))
     if clusters < 2:

@@ -45,7 +45,7 @@ def _p_values(
     """
     found = np.full((len(rivals), len(rivals)), np.nan)
     usual = _usual_seeds(rivals)
-    once = [place for place, entry in enumerate(rivals) if _seedless(entry) and _has_items(entry, column)]
+    once = [place for place, entry in enumerate(rivals) if seedless(entry) and _has_items(entry, column)]
     often = [place for place, entry in enumerate(rivals) if _seeds(entry) == usual and _has_items(entry, column)]
     often = [place for place in often if place not in once]
     done = set()
@@ -78,7 +78,7 @@ def _matrices(
     """Scores [M, S, N]; what no seed changes stands beside every seed."""
     rows = []
     for entry in entries:
-        chosen = entry.evaluations[:1] if _seedless(entry) else sorted(entry.evaluations, key=lambda one: one.seed)
+        chosen = entry.evaluations[:1] if seedless(entry) else sorted(entry.evaluations, key=lambda one: one.seed)
         scores = np.stack([items.scores for one in chosen if (items := one.items(column))])
         rows.append(np.broadcast_to(scores, (seeds, scores.shape[1])))
     return np.stack(rows)
@@ -86,7 +86,7 @@ def _matrices(
 
 def _usual_seeds(rivals: Sequence[Entry]) -> tuple[int, ...]:
     """The seeds that most entries have."""
-    known = [_seeds(entry) for entry in rivals if not _seedless(entry)]
+    known = [_seeds(entry) for entry in rivals if not seedless(entry)]
     return max(sorted(set(known)), key=known.count, default=())
 
 
@@ -102,9 +102,9 @@ def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float
     """P-value of two entries' difference, seed by seed; a model that no seed changes stands beside every seed of the other."""
     left = {one.seed: one for one in first.evaluations}
     right = {one.seed: one for one in second.evaluations}
-    if _seedless(second):
+    if seedless(second):
         right = dict.fromkeys(left, second.evaluations[0])
-    elif _seedless(first):
+    elif seedless(first):
         left = dict.fromkeys(right, first.evaluations[0])
     pairs: list[tuple[Evaluation, Evaluation]] = [
         (left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())
@@ -113,7 +113,7 @@ def _pair_p(first: Entry, second: Entry, column: str, draws: Bootstrap) -> float
     return found.found.p if found else None
 
 
-def _seedless(entry: Entry) -> bool:
+def seedless(entry: Entry) -> bool:
     """Whether these are evaluations of one model that is the same for every seed, as the base is."""
     keys = {one.key for one in entry.evaluations}
     if len(keys) != 1:

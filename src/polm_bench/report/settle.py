@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from polm_bench.report.measure import distinct
 from polm_bench.report.parts import Column
 from polm_bench.report.power import components_of
+from polm_bench.report.ranking import seedless
 from polm_bench.report.spec import Place
 from polm_bench.stats import clusters_needed, seeds_needed
 
@@ -29,17 +29,17 @@ class Next(NamedTuple):
 
 
 def settle(place: Place, column: Column, fit: Sequence[Candidate]) -> Next | None:
-    """The cells that would tell the likeliest best from its likeliest rival; None where nothing stands in doubt."""
+    """The cells that would tell the likeliest best from its likeliest rival; None where nothing stands in doubt, or no seed would tell."""
     tied = [one for one in fit if one.rank is not None and one.rank[0] == 1]
     if len(tied) < 2:
         return None
     leader, rival = tied[:2]
-    seeds = [{one.seed for one in each.entry.evaluations} for each in (leader, rival)]
-    open_ = [each for each in (leader, rival) if not _seedless(each)]
-    wanted = next(seed for seed in range(len(seeds[0] | seeds[1]) + 1) if any(seed not in own for own in seeds))
-    todo = [each for each, own in zip((leader, rival), seeds, strict=True) if each in open_ and wanted not in own]
-    if not todo:
+    open_ = [each for each in (leader, rival) if not seedless(each.entry)]
+    if not open_:
         return None
+    seeds = [{one.seed for one in each.entry.evaluations} for each in open_]
+    wanted = next(seed for seed in range(len(set.union(*seeds)) + 1) if any(seed not in own for own in seeds))
+    todo = [each for each, own in zip(open_, seeds, strict=True) if wanted not in own]
     pairs = [
         (one, other) for one in leader.entry.evaluations for other in rival.entry.evaluations if one.seed == other.seed
     ]
@@ -54,11 +54,6 @@ def settle(place: Place, column: Column, fit: Sequence[Candidate]) -> Next | Non
     commands = ("polm-bench run " + " ".join(place.overrides(each.entry.name, wanted)) for each in todo)
     took = (3600 * each.hours + _judging(each) for each in todo)
     return Next(leader.entry.name, rival.entry.name, tuple(zip(commands, took, strict=True)), needed, items, apart)
-
-
-def _seedless(one: Candidate) -> bool:
-    """Whether several seeds made the same model, so that one more would tell nothing."""
-    return len(one.entry.evaluations) > 1 and len(distinct(one.entry.evaluations)) == 1
 
 
 def _judging(one: Candidate) -> float:

@@ -11,6 +11,9 @@ from polm_bench.report.parts import Block, Column, Row, Table
 from polm_bench.report.sharing import sharing
 
 DIFFERENCE, OF_SOME = "Difference from the base", ", of some methods"
+ONE_SEED = (
+    "One seed: intervals and tests tell what other items could change, and nothing of what another training could."
+)
 UNUSUAL = ("serve_peak_bytes", "load_seconds", "cache_bytes")  # costs that only a table which asks for them shows
 
 
@@ -31,11 +34,12 @@ def sheets(table: Table, block: Block) -> list[Sheet]:
 
     common, others = block.parted()
     common_heads, other_heads = ([words.column_head(one, block.rows) for one in part] for part in (common, others))
+    common_ways, other_ways = ([words.directed(one) for one in part] for part in (common, others))
     found = [
         sheet("Scores", marked, common, "cells", *common_heads),
         sheet(f"Scores{OF_SOME}", _scores, others, *other_heads),
-        sheet(DIFFERENCE, _gaps, common),
-        sheet(f"{DIFFERENCE}{OF_SOME}", _gaps, others),
+        sheet(DIFFERENCE, _gaps, common, *common_ways),
+        sheet(f"{DIFFERENCE}{OF_SOME}", _gaps, others, *other_ways),
         sheet("Ranks", _ranks, common),
         sheet(f"Ranks{OF_SOME}", _ranks, others),
         *_overall_sheet(table, block),
@@ -66,13 +70,17 @@ def _if_any(row: Row, texts: list[str]) -> list[str] | None:
 def legend(table: Table) -> list[str]:
     """How to read the table, then the rows' notes and the missing cells."""
     against = words.COST_NAMES.get(table.spec.against, table.spec.against)
+    tested = [one for block in table.blocks for row in block.rows for one in row.measures.values() if one.difference]
     lines = [
-        "Scores: mean over seeds and items with its 95 % interval (bootstrap over seeds and clusters of items). "
-        f"* no other row is as good at lower {against}.",
-        "Differences: paired by item; p-values Holm-corrected over all differences of this table.",
-        "Ranks: from 1 + the number of methods that a paired test (Holm-corrected over the column's pairs) finds better, to the number of "
-        "methods less those it finds worse. Methods that can't be told apart share the first.",
+        "Scores: mean over seeds and items with its 95 % interval (bootstrap over seeds and clusters of items; Student's t over seeds for a figure "
+        f"that no item has). * no other row is as good at lower {against}.",
+        "Differences: paired by item, each with a 95 % interval of its own; the p-values are Holm-corrected over all "
+        f"{len(tested):,} differences of this table, so an interval may leave out zero beside a large p.",
+        "Ranks: the best and the worst place that paired tests (Holm-corrected over the column's pairs) leave open, which are 1 + the number of "
+        "methods found better, and the number of methods less those found worse. Methods that can't be told apart share the best place.",
     ]
+    if len(table.spec.seeds) == 1:
+        lines.append(ONE_SEED)
     if any(block.overall for block in table.blocks):
         lines.append(
             "All tasks: interquartile mean of the scores that are proportions, and the chance that a seed beats the base on a task, ties half "

@@ -43,12 +43,13 @@ class Printed:
     ]  # "method" in the first column; `key` names the catalogue's method, if it has one
     doubts: Mapping[str, str] = Field(default_factory=dict)  # letter -> footnote; a row's `doubts` lists its letters
     measured: tuple[str, ...] = ()  # scores as "task/metric", or costs, beside each row that a recipe covers
-    ratios: tuple[str, ...] = ()  # costs of serving, as multiples of the base's
+    against: Literal["base", "start"] = "base"  # the row of a record that differences and ratios are from
+    ratios: tuple[str, ...] = ()  # costs of serving, as multiples of that row's
     derived: tuple[
         Literal["bits_per_weight", "perplexity"], ...
     ] = ()  # made of the score nano_text/bits_per_byte, and of the served size
     checked: Mapping[str, str] = Field(default_factory=dict)  # data configuration -> how its loading was checked
-    differences: bool = True  # scores as differences from the base
+    differences: bool = True  # scores as differences from that row
     join: Literal["recipe", "data"] = "recipe"  # what a row's key names
 
 

@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 
 from polm_bench.report import words
 from polm_bench.report.choose import Cells
-from polm_bench.report.costs import cost_of, higher_is_better
+from polm_bench.report.costs import COUNTED, cost_of, higher_is_better
 from polm_bench.report.facts import Facts
-from polm_bench.report.items import Evaluation
+from polm_bench.report.items import Evaluation, column_of
 from polm_bench.report.measure import bootstrap, figure, gap
 from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.spec import Place, Printed, TableSpec
-from polm_bench.stats import Bootstrap
+from polm_bench.stats import Bootstrap, seed_difference
 
 NONE_YET = "no recipe yet"
 BITS_PER_BYTE = "/bits_per_byte"
 DERIVED = {"bits_per_weight": "bits per weight", "perplexity": "change in perplexity per byte"}
+ROWS = {"base": "the base", "start": "the model that it starts from"}
 
 
 class Value(NamedTuple):
-    """A measured column of one method: a difference from the base, a score, a cost, or its ratio to the base's."""
+    """A measured column of one method: a difference, a score, a cost, or a ratio of costs."""
 
     value: float
     low: float | None = None
@@ -47,7 +48,7 @@ def survey_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
                 lines.append(_line(printed, row, number == 0, name, ours, told, found))
                 rows.append(_row(printed, row, place, name, ours, told, found))
         title = words.place_line(place, spec.seeds)
-        head = [*printed.columns.values(), "recipe", "ours", *map(_head, _columns(printed)), "cells"]
+        head = [*printed.columns.values(), "recipe", "ours", *_heads(printed, spec, place, cells), "cells"]
         parts.append(Part(title, (Sheet(f"Table {printed.number} as printed, and what was measured", head, lines),)))
     content = {
         "name": spec.name,
@@ -67,12 +68,23 @@ def covering(row: Mapping[str, Any], facts: Mapping[str, Facts]) -> list[str]:
 
 def _columns(printed: Printed) -> list[str]:
     derived = [DERIVED[name] for name in printed.derived]
-    return [*derived, *printed.measured, *(f"{name}, times the base's" for name in printed.ratios)]
+    return [*derived, *printed.measured, *(_ratio(name, printed) for name in printed.ratios)]
 
 
-def _head(column: str) -> str:
-    name, _, rest = column.partition(",")
-    return words.COST_NAMES.get(name, name) + (f",{rest}" if rest else "")
+def _ratio(cost: str, printed: Printed) -> str:
+    return f"{cost}, times the {printed.against}'s"
+
+
+def _heads(printed: Printed, spec: TableSpec, place: Place, cells: Cells) -> list[str]:
+    """Heads of the measured columns; scores with the way that is better, as the records tell it."""
+    records = [record for name in spec.recipes for seed in spec.seeds if (record := cells.at(place, name, seed))]
+    ups = {column_of(score): bool(score["higher_is_better"]) for record in records for score in record.scores}
+    heads = []
+    for column in _columns(printed):
+        name, _, rest = column.partition(",")
+        arrow = "" if name not in ups else " ↑" if ups[name] else " ↓"
+        heads.append(words.COST_NAMES.get(name, name) + arrow + (f",{rest}" if rest else ""))
+    return heads
 
 
 def _measured(
@@ -81,7 +93,9 @@ def _measured(
     """What the records of a recipe say in each measured column; columns without a figure are left out."""
     records = [record for seed in spec.seeds if (record := cells.at(place, recipe, seed)) and record.status == "ok"]
     own = [Evaluation(record, "self") for record in records]
-    pairs = [(one, Evaluation(one.record, "base")) for one in own]
+    pairs = [
+        (one, Evaluation(one.record, printed.against)) for one in own if printed.against in one.record.data["rows"]
+    ]
     found: dict[str, Value] = {}
     for column in printed.measured:
         if "/" not in column:
@@ -96,16 +110,23 @@ def _measured(
     found |= _derived(printed, own, pairs, draws)
     for name in printed.ratios:
         both = [tuple(cost_of(one, name, cells) for one in pair) for pair in pairs]
-        ratios = [mine / base for mine, base in both if mine is not None and base]
-        if ratios:
-            found[f"{name}, times the base's"] = Value(math.fsum(ratios) / len(ratios))
+        if ratios := [mine / other for mine, other in both if mine is not None and other]:
+            found[_ratio(name, printed)] = _mean_ratio(ratios, exact=name in COUNTED)
     return found
+
+
+def _mean_ratio(ratios: Sequence[float], exact: bool) -> Value:
+    """Geometric mean; of what is clocked, with Student's 95 % interval over seeds, in logarithms."""
+    over = None if exact else seed_difference([math.log(one) for one in ratios])
+    if over is None:
+        return Value(math.exp(math.fsum(map(math.log, ratios)) / len(ratios)))
+    return Value(math.exp(over.mean), math.exp(over.low), math.exp(over.high))
 
 
 def _derived(
     printed: Printed, own: Sequence[Evaluation], pairs: Sequence[tuple[Evaluation, Evaluation]], draws: Bootstrap
 ) -> dict[str, Value]:
-    """Bits that serving takes for each weight, and how the perplexity 2^(bits per byte) differs from the base's."""
+    """Bits that serving takes for each weight, and how the perplexity 2^(bits per byte) differs from the other row's."""
     found: dict[str, Value] = {}
     if "bits_per_weight" in printed.derived:
         costs = [one.record.data["cost"] for one in own]
@@ -114,11 +135,11 @@ def _derived(
             found[DERIVED["bits_per_weight"]] = Value(math.fsum(bits) / len(bits))
     column = next((name for one in own for name in one.scores if name.endswith(BITS_PER_BYTE)), None)
     if "perplexity" in printed.derived and column:
-        base = figure([pair[1] for pair in pairs], column, draws)
+        other = figure([pair[1] for pair in pairs], column, draws)
         paired = gap([pair for pair in pairs if pair[0].key != pair[1].key], column, draws)
-        if base and paired:
+        if other and paired:
             change = (
-                2**base.value * (2**bits - 1) for bits in (paired.found.mean, paired.found.low, paired.found.high)
+                2**other.value * (2**bits - 1) for bits in (paired.found.mean, paired.found.low, paired.found.high)
             )
             found[DERIVED["perplexity"]] = Value(*change)
     return found
@@ -168,7 +189,10 @@ def _text(printed: Printed, column: str, value: Value | None) -> str:
     if "/" in column or column == DERIVED["perplexity"]:
         sign = printed.differences or column == DERIVED["perplexity"]
         return f"{words.number(value.value, sign)} {words.interval(value.low, value.high, sign)}".strip()
-    return f"{value.value:.2f}" if column not in printed.measured else words.cost(column, value.value)
+    if column in printed.measured:
+        return words.cost(column, value.value)
+    bounds = "" if value.low is None or value.high is None else f" [{value.low:.2f}, {value.high:.2f}]"
+    return f"{value.value:.2f}{bounds}"
 
 
 def _printed(value: Any) -> str:
@@ -190,9 +214,14 @@ def _row(
     for name in _columns(printed):
         value = found.get(name)
         line[name] = value.value if value else None
-        if "/" in name or name == DERIVED["perplexity"]:
+        if _has_interval(name):
             line |= {f"{name}.low": value.low if value else None, f"{name}.high": value.high if value else None}
     return line
+
+
+def _has_interval(column: str) -> bool:
+    cost, of, _ = column.partition(", times the ")
+    return "/" in column or column == DERIVED["perplexity"] or (bool(of) and cost not in COUNTED)
 
 
 def _legend(printed: Printed, facts: Mapping[str, Facts]) -> tuple[str, ...]:
@@ -201,21 +230,28 @@ def _legend(printed: Printed, facts: Mapping[str, Facts]) -> tuple[str, ...]:
         f"Left columns as printed in {printed.source}, wrong values included; letters mark doubts. {covered} of {len(printed.rows)} rows have a recipe.",
         "ours: axes of the recipe where we label it differently, or that the survey lacks.",
     ]
-    scores = [name for name in printed.measured if "/" in name]
-    if scores and printed.differences:
-        lines.append(f"{', '.join(scores)}: difference from the base, paired by item, with its 95 % interval.")
+    other = ROWS[printed.against]
+    if scores := [name for name in printed.measured if "/" in name]:
+        told = (
+            f"difference from {other}, paired by item, with"
+            if printed.differences
+            else "mean over seeds and items with"
+        )
+        lines.append(f"{', '.join(scores)}: {told} its 95 % interval, not corrected for the number of rows.")
     if "bits_per_weight" in printed.derived:
         lines.append(
             "bits per weight: 8 times the served size in bytes, divided by the number of parameters: what stays unquantised counts."
         )
     if "perplexity" in printed.derived:
         lines.append(
-            "change in perplexity per byte: of 2^(bits per byte) on held-out text, against the base's, with its 95 % interval; the printed ones are per token."
+            f"change in perplexity per byte: of 2^(bits per byte) on held-out text, against {other}, with its 95 % interval; the printed ones are per "
+            "token."
         )
     if printed.ratios:
         better = [words.COST_NAMES[name] for name in printed.ratios if higher_is_better(name)]
         lines.append(
-            "times the base's: the cost divided by that of serving the base"
+            f"times the {printed.against}'s: the cost divided by that of serving {other}, mean over seeds; of what is clocked with its 95 % interval "
+            "by Student's t over seeds, in logarithms"
             + (f"; above 1 is better for {', '.join(better)}." if better else ".")
         )
     return (*lines, *(f"[{letter}] {text}" for letter, text in printed.doubts.items()))

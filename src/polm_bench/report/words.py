@@ -69,10 +69,15 @@ def difference(measure: Measure) -> str:
     return f"{number(found.mean, True)} {interval(found.low, found.high, True)}, {p_value(measure.p_holm)}"
 
 
+def directed(column: Column) -> str:
+    """`task/metric ↑`."""
+    return f"{column.name} {'↑' if column.higher_is_better else '↓'}"
+
+
 def column_head(column: Column, rows: tuple[Row, ...]) -> str:
     """`task/metric ↑ (n = 500)`."""
     count = next((row.measures[column.name].items for row in rows if column.name in row.measures), 0)
-    return f"{column.name} {'↑' if column.higher_is_better else '↓'} (n = {count})"
+    return f"{directed(column)} (n = {count})"
 
 
 def counts(statuses: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ def seed_difference(gaps: Sequence[float], level: float = LEVEL) -> Difference |
     seeds = len(gaps)
     if seeds < 2:
         return None
-    mean, error = math.fsum(gaps) / seeds, float(np.std(gaps, ddof=1)) / math.sqrt(seeds)
+    mean, error = statistics.mean(gaps), statistics.stdev(gaps) / math.sqrt(seeds)  # exact: equal gaps have no spread
     reach = student_quantile(seeds - 1, (1 + level) / 2) * error
     p = student_tail(seeds - 1, mean / error) if error else float(mean == 0)
     return Difference(mean, mean - reach, mean + reach, p, "t", 0, seeds, error, seeds - 1)
