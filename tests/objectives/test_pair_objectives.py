@@ -27,6 +27,7 @@ from polm_bench.objectives import (
     UNA,
     WPO,
     AlphaDPO,
+    AlphaPO,
     AOTUnpaired,
     APODown,
     APOZero,
@@ -101,6 +102,7 @@ CLOSED = [
     (ForwardKLDPO(beta=0.5), -log_sigmoid(0.5 * ((1 - math.exp(-3)) - (1 - math.exp(1))))),
     (JensenShannonDPO(beta=0.5), -log_sigmoid(0.5 * (log_sigmoid(3) - log_sigmoid(-1)))),
     (AlphaDPO(beta=0.5, alpha=0.5), -log_sigmoid(0.5 * ((1 - math.exp(-1.5)) - (1 - math.exp(0.5))) / 0.5)),
+    (AlphaPO(beta=2.0, gamma=1.0, alpha=0.5), -log_sigmoid(2 * (math.exp(0.875) - math.exp(1.25)) / 0.5 - 1.0)),
     (DiscoPOP(beta=0.5, tau=1.0), (1 - sigmoid(2)) * -log_sigmoid(2) + sigmoid(2) * math.exp(-2)),
 ]
 
@@ -320,6 +322,21 @@ def test_losses_that_become_dpo_in_a_limit():
     policy = pairs([-5.0], [-7.0], [2], [4], margin=torch.tensor([1.0]), **TOKENS)
     for objective in limits:
         assert objective(policy, REFERENCE).item() == pytest.approx(expected, rel=1e-5), objective
+
+
+def test_alphapo_is_simpo_as_alpha_goes_to_0():
+    found, expected = AlphaPO(beta=2.0, gamma=1.0, alpha=1e-7), SimPO(beta=2.0, gamma=1.0)
+    assert found(POLICY, None).item() == pytest.approx(expected(POLICY, None).item(), rel=1e-5)
+
+
+def test_alphapo_pulls_more_at_a_completion_the_less_likely_it_is():
+    """Its reward's slope is p^-alpha: a chosen completion of -4 nats per token gains e^(alpha * 3) times as much as one of -1."""
+    slopes = []
+    for mean in (-1.0, -4.0):
+        policy = pairs([mean], [mean])
+        AlphaPO(beta=2.0, gamma=0.0, alpha=0.5)(policy, None).sum().backward()
+        slopes.append(policy.chosen.grad.item())
+    assert slopes[1] / slopes[0] == pytest.approx(math.exp(0.5 * 3))
 
 
 def test_alpha_1_is_the_forward_kl():

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from polm_bench.graph import identity
-from polm_bench.objectives import DPO, KTO, PairLogps, SimPO, UnpairedLogps
+from polm_bench.objectives import DPO, KTO, APOZeroUnpaired, PairLogps, SimPO, UnpairedLogps
 
 KTO_EVEN = KTO(beta=0.5, desirable_weight=1.0, undesirable_weight=1.0)
 
@@ -159,6 +159,33 @@ def test_kto_is_bounded_by_its_weights():
     objective = KTO(beta=1.0, desirable_weight=2.0, undesirable_weight=3.0)
     loss = objective(unpaired([-900.0, 0.0], [0.0], [True, False]), unpaired([0.0, -900.0], [0.0], [True, False]))
     assert loss.tolist() == pytest.approx([2.0, 3.0])
+
+
+# APO-zero on single completions
+
+APO = APOZeroUnpaired(beta=0.5, desirable_weight=1.0, undesirable_weight=3.0)
+
+
+def test_apo_zero_unpaired_judges_each_completion_from_zero_whatever_the_mismatched_ones_do():
+    # Ratios +2 and -4: rewards 1 and -2.
+    policy, reference = unpaired([-3.0, -9.0], [-4.0], [True, False]), unpaired([-5.0, -5.0], [-900.0], [True, False])
+    loss = APO(policy, reference)
+    assert loss.tolist() == pytest.approx([1 - 1 / (1 + math.exp(-1.0)), 3 / (1 + math.exp(2.0))])
+    loss.sum().backward()
+    assert policy.completion.grad[0] < 0 < policy.completion.grad[1]
+    found = APO.metrics(policy, reference)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "reward_desirable": [1.0],
+        "reward_undesirable": [-2.0],
+    }
+
+
+def test_apo_zero_unpaired_of_a_policy_that_is_its_reference_is_half_the_weight_and_kto_without_divergence():
+    same = unpaired([-3.0, -4.0], [-9.0], [True, False])
+    assert APO(same, same).tolist() == pytest.approx([0.5, 1.5])
+    moved = unpaired([-1.0, -6.0], [-9.0], [True, False])
+    kto = KTO(beta=0.5, desirable_weight=1.0, undesirable_weight=3.0)
+    assert APO(moved, same).tolist() == pytest.approx(kto(moved, same).tolist())
 
 
 # All

@@ -7,11 +7,11 @@ from polm_bench.objectives.divergence import AlphaDPO, DiscoPOP, ForwardKLDPO, J
 from polm_bench.objectives.dpo import DPO
 from polm_bench.objectives.hinge import HingeDPO, SLiC
 from polm_bench.objectives.ipo import IPO
-from polm_bench.objectives.kto import KTO
+from polm_bench.objectives.kto import KTO, APOZeroUnpaired
 from polm_bench.objectives.length import LDDPO, RDPO, NormalizedDPO
 from polm_bench.objectives.one_sided import DPOP, NPO
 from polm_bench.objectives.ranking import D2O, PRO, RRHF, LiPO, PlackettLuce
-from polm_bench.objectives.simpo import SimPO
+from polm_bench.objectives.simpo import AlphaPO, SimPO
 from polm_bench.objectives.soft_labels import DNO, EXO, ConservativeDPO, RobustDPO
 from polm_bench.objectives.token import TDPO1, TDPO2, WPO, PairwiseCringe
 from polm_bench.objectives.transport import AOT, AOTUnpaired
@@ -42,7 +42,9 @@ __all__ = [
     "AOTUnpaired",
     "APODown",
     "APOZero",
+    "APOZeroUnpaired",
     "AlphaDPO",
+    "AlphaPO",
     "ConservativeDPO",
     "DiscoPOP",
     "ForwardKLDPO",

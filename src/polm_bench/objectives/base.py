@@ -61,8 +61,8 @@ class ListLogps(NamedTuple):
 class UnpairedLogps(NamedTuple):
     """One model's view of B labelled completions, and of K mismatched ones that estimate how far it has moved.
 
-    K rows may be more than B: the trainer gives those of the whole optimiser batch, of which the B rows are a part. Log-probs are sums over
-    the completion's tokens given the prompt, in nats.
+    K rows may be more than B: the trainer gives those of the whole optimiser batch, of which the B rows are a part, and none to an objective
+    that does not read them (`reads_kl`). Log-probs are sums over the completion's tokens given the prompt, in nats.
     """
 
     completion: Tensor
@@ -95,6 +95,8 @@ class PairObjective:
     """Whether `token_values` reads the reference's distributions, so that the reference must stay in memory."""
     reads_batch: ClassVar[bool] = False
     """Whether it reads the log-probs of the whole optimiser batch; they cost one more forward pass."""
+    reads_kl: ClassVar[bool] = True
+    """Of the role `unpaired`: whether it reads the mismatched completions, which cost a forward pass; without it they are none."""
 
     def __call__(self, policy: Any, reference: Any) -> Tensor:
         """Loss per row in nats, shape [B]."""

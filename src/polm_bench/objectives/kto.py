@@ -1,4 +1,4 @@
-"""Kahneman-Tversky optimisation."""
+"""Losses on single completions that are labelled desirable or not."""
 
 from __future__ import annotations
 
@@ -53,3 +53,24 @@ class KTO(PairObjective):
             "reward_undesirable": reward[~policy.label],
             "kl": self.reference_point(policy, reference).reshape(1),
         }
+
+
+@dataclass(frozen=True, config=FORBID)
+class APOZeroUnpaired(KTO):
+    """APO-zero on single labelled completions: KTO with its reference point at zero, so that nothing is estimated over a batch.
+
+    D'Oosterlinck et al. 2024 (arXiv:2408.06266), Eq. 7, its two terms on completions of their own, with r = log [pi(y|x) / ref(y|x)]:
+    desirable y:   desirable_weight * (1 - sigmoid(beta * r))
+    undesirable y: undesirable_weight * sigmoid(beta * r)
+
+    Same as trl's `KTOTrainer(loss_type="apo_zero_unpaired")`.
+    """
+
+    reads_kl: ClassVar[bool] = False
+
+    def reference_point(self, policy: UnpairedLogps, reference: UnpairedLogps) -> Tensor:
+        """Zero, a scalar."""
+        return policy.completion.new_zeros(())
+
+    def metrics(self, policy: UnpairedLogps, reference: UnpairedLogps) -> dict[str, Tensor]:
+        return {name: value for name, value in super().metrics(policy, reference).items() if name != "kl"}

@@ -1,4 +1,4 @@
-"""Simple preference optimisation."""
+"""Simple preference optimisation, and a reward of another shape."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from polm_bench.objectives.base import PairLogps, PairObjective, pair_rewards
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_EXPONENT = 80.0  # exp stays finite in float32
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -42,3 +44,24 @@ class SimPO(PairObjective):
 
     def metrics(self, policy: PairLogps, reference: PairLogps | None) -> dict[str, Tensor]:
         return pair_rewards(*self.rewards(policy))
+
+
+@dataclass(frozen=True, config=FORBID)
+class AlphaPO(SimPO):
+    """SimPO whose reward is a power of the mean token's probability, not its logarithm: how fast a completion gets unlikely has a price.
+
+    Gupta et al. 2025 (arXiv:2501.03884), with p(y) = exp(log pi(y|x) / |y|) and r(y) = beta * (1 - p(y)^-alpha) / alpha:
+    -log sigmoid(r(y_w) - r(y_l) - gamma)
+
+    Same as trl's `CPOTrainer(loss_type="alphapo")`; as alpha goes to 0 it is SimPO. Exponents are bounded, so that nothing overflows.
+    """
+
+    alpha: PositiveFloat  # the paper tries negative ones too
+
+    def rewards(self, policy: PairLogps) -> tuple[Tensor, Tensor]:
+        """Rewards of chosen and rejected, each [B]."""
+
+        def reward(logps: Tensor, length: Tensor) -> Tensor:
+            return -self.beta / self.alpha * (-self.alpha * logps / length).clamp(max=MAX_EXPONENT).expm1()
+
+        return reward(policy.chosen, policy.chosen_len), reward(policy.rejected, policy.rejected_len)

@@ -162,7 +162,7 @@ class TrainPairs(Stage):
     def _scored(self, row: PairRow, shared_prompt: bool = False) -> list[int]:
         """Tokens of each row that a step scores without training on it: mismatched completions, a live reference, a look at the whole batch."""
         both = _passes(row, shared_prompt)
-        mismatched = both[1:] if self.data.role == "unpaired" else []
+        mismatched = both[1:] if self.data.role == "unpaired" and self.objective.reads_kl else []
         return mismatched + both * (self.live is not None) + both * self.objective.reads_batch
 
 

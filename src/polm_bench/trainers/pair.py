@@ -128,14 +128,14 @@ class PairTrainer(ObjectiveTrainer):
             reference=reference,
             callbacks=callbacks,
         )
-        self.kl: tuple[SequenceLogps, Tensor | None]  # of the optimiser batch that is being trained on
+        self.kl: tuple[SequenceLogps, Tensor | None]  # of the optimiser batch that is being trained on, with `reads_kl`
         self.whole: tuple[PairLogps, PairLogps | None]  # the same
 
     def rows_in(self, batch: Batch) -> int:
         return len(batch["input_ids"]) // 2
 
     def look_ahead(self, batches: Sequence[Batch]) -> None:
-        if self.objective.role == "unpaired":
+        if self.objective.role == "unpaired" and self.objective.reads_kl:
             self.kl = self.estimate_kl(batches)
         elif self.objective.reads_batch:
             self.whole = self.look_over(batches)
@@ -215,11 +215,12 @@ class PairTrainer(ObjectiveTrainer):
 
     def unpaired(self, model: nn.Module, inputs: Batch) -> tuple[UnpairedLogps, UnpairedLogps | None]:
         """Policy's and reference's view of B completions, and of the optimiser batch's K mismatched ones."""
-        policy_kl, reference_kl = self.kl
         own = half(inputs, 0)
         logps, lengths = sequence_logps(model, own)
+        nothing = SequenceLogps(logps.detach()[:0], lengths[:0])
+        policy_kl, reference_kl = self.kl if self.objective.reads_kl else (nothing, nothing.logps)
         policy = UnpairedLogps(logps, policy_kl.logps, lengths, policy_kl.lengths, inputs["label"])
-        if reference_kl is None:
+        if not self.objective.needs_reference or reference_kl is None:
             return policy, None
         return policy, policy._replace(completion=self.reference_logps(own), kl=reference_kl)
 
