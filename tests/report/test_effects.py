@@ -162,6 +162,29 @@ def test_a_recipes_own_probe_is_read_like_a_task(world):
     assert (found["effect"], found["items"], found["verdict"]) == (approx(0.205), 0, "confirmed")
 
 
+def test_a_paradigm_may_have_more_seeds_than_the_table(world):
+    for paradigm, name in (("alignment", "noisy"), ("reasoning", "quiet")):
+        world.recipe(name, metric="task", against="base", kind="gain", source="Table 1")
+        path = world.conf / "recipe" / f"{name}.yaml"
+        path.write_text(path.read_text().replace("alignment", paradigm))
+        for seed in range(5):
+            world.record(name, seed, gains=0.1)
+    content = {"name": "some", "title": "Some", "recipes": ["*"], "seeds": [0, 1, 2], "view": "effects"}
+    content |= {group: ["nano"] for group in ("models", "data", "budgets", "suites")}
+    (world.conf / "table").mkdir()
+    (world.conf / "table" / "some.yaml").write_text(yaml.safe_dump(content | {"more_seeds": {"alignment": [3, 4]}}))
+    spec = load_spec(world.conf, "some")
+    assert [cell[-1] for cell in spec.cells() if cell[0] == "+recipe=noisy"] == [f"seed={seed}" for seed in range(5)]
+    assert sum(cell[0] == "+recipe=quiet" for cell in spec.cells()) == 3
+    names = spec.record_names()
+    assert "noisy-nano-nano-nano-nano-s4-" in names
+    assert "base-nano-nano-nano-nano-s4-" in names
+    assert "quiet-nano-nano-nano-nano-s4-" not in names
+    page = make(spec, load(world.records), world.conf).page
+    assert {row["recipe"]: row["seeds"] for row in page.rows} == {"noisy": 5, "quiet": 3}
+    assert "seeds 0, 1, 2, 3, 4" in render(page, "md")
+
+
 def test_the_page_reads_the_same_from_another_tables_records(world, tmp_path):
     world.recipe("good", metric="task", against="base", kind="gain", source="Table 1")
     world.recipe("quiet")

@@ -23,10 +23,10 @@ def effect_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
     """One part per place, one line per recipe that claims something."""
     draws = bootstrap()
     found = {place: effects(spec, place, cells, facts, draws) for place in spec.places()}
-    parts = tuple(Part(words.place_line(place, spec.seeds), (_sheet(lines),)) for place, lines in found.items())
+    parts = tuple(Part(words.place_line(place, spec.every_seed()), (_sheet(lines),)) for place, lines in found.items())
     silent = [name for name in spec.recipes if name in facts and facts[name].claim is None]
     rows = [_row(place, line) for place, lines in found.items() for line in lines]
-    content = {"name": spec.name, "title": spec.title, "seeds": list(spec.seeds), "effects": rows}
+    content = {"name": spec.name, "title": spec.title, "seeds": spec.every_seed(), "effects": rows}
     return Page(spec.name, spec.title, parts, _legend(silent), rows, content, charts=lambda: _picks(found.values()))
 
 

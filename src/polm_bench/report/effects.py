@@ -56,7 +56,7 @@ def effects(spec: TableSpec, place: Place, cells: Cells, facts: Mapping[str, Fac
 
 
 def _effect(one: Facts, claim: Said, spec: TableSpec, place: Place, cells: Cells, draws: Bootstrap) -> Effect:
-    own = {seed: cells.at(place, one.name, seed) for seed in spec.seeds}
+    own = {seed: cells.at(place, one.name, seed) for seed in spec.seeds_of(one.name)}
     statuses = dict(Counter("missing" if record is None else record.status for record in own.values()))
     pairs = _pairs(own, claim, place, cells)
     if isinstance(pairs, str):

@@ -65,6 +65,8 @@ class TableSpec:
     budgets: tuple[str, ...] = Field(min_length=1)
     suites: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
+    more_seeds: Mapping[str, tuple[int, ...]] = Field(default_factory=dict)
+    """Seeds beside these: of the recipes of a paradigm in the YAML, of a recipe once it is read."""
     trials: int = Field(default=1, ge=1)  # of tuning, for each method that declares a search; 1 is untuned
     scores: tuple[str, ...] = ()  # columns as "task/metric"; none given are the suite's headline scores
     against: str = "flops"  # the cost that quality is weighed against in the plot and on the Pareto front
@@ -102,8 +104,16 @@ class TableSpec:
             for place in self.places()
             for recipe in self.recipes
             for settings in self.settings(recipe)
-            for seed in self.seeds
+            for seed in self.seeds_of(recipe)
         ]
+
+    def seeds_of(self, recipe: str) -> tuple[int, ...]:
+        """The seeds of a recipe's cells."""
+        return (*self.seeds, *self.more_seeds.get(recipe, ()))
+
+    def every_seed(self) -> list[int]:
+        """The seeds that some cell has."""
+        return sorted({seed for recipe in self.recipes for seed in self.seeds_of(recipe)})
 
     def settings(self, recipe: str) -> list[dict[str, float]]:
         """The settings of each of a recipe's cells in one place and of one seed; one cell with none where the table varies nothing."""
@@ -113,12 +123,16 @@ class TableSpec:
     def record_names(self, facts: Iterable[Facts] = ()) -> list[str]:
         """What the names of the cells' record files begin with; with facts, also those that the recipes' claims are read against."""
         told = {one.name: one.claim.against for one in facts if one.claim}
-        recipes = {*self.recipes, *(told[name] for name in self.recipes if name in told), "base"}
+        wanted = {
+            (seed, name)
+            for recipe in self.recipes
+            for seed in self.seeds_of(recipe)
+            for name in (recipe, told.get(recipe, recipe), "base")
+        }
         return [
             "-".join([*(part.replace("-", "_").replace("/", "_") for part in (recipe, *place)), f"s{seed}", ""])
             for place in self.places()
-            for seed in self.seeds
-            for recipe in sorted(recipes)
+            for seed, recipe in sorted(wanted)
         ]
 
 
@@ -139,7 +153,12 @@ def load_spec(conf_dir: Path, name: str) -> TableSpec:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise BadData(f"{path} does not describe a table: {faults}") from error
-    return replace(spec, recipes=tuple(_named(Path(conf_dir), spec)))
+    spec = replace(spec, recipes=tuple(_named(Path(conf_dir), spec)))
+    if not spec.more_seeds:
+        return spec
+    paradigm = {one.name: one.paradigm for one in recipe_facts(Path(conf_dir)).values()}
+    more = {name: spec.more_seeds.get(paradigm.get(name, ""), ()) for name in spec.recipes}
+    return replace(spec, more_seeds=more)
 
 
 def _named(conf_dir: Path, spec: TableSpec) -> list[str]:
