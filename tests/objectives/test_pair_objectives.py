@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -306,6 +307,42 @@ EVEN = [
 def test_a_policy_that_is_its_reference(objective, expected):
     same = pairs([-8.0], [-3.0], [4], [2])
     assert objective(same, same).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [case for case in EVEN if hasattr(case[0], "beta") and not isinstance(case[0], NPO)],
+    ids=name,
+)
+def test_a_beta_of_nothing_is_as_if_nothing_had_been_learnt(objective, expected):
+    assert replace(objective, beta=1e-9)(POLICY, REFERENCE).item() == pytest.approx(expected)
+
+
+def test_what_reads_more_than_two_log_probs_starts_even_too():
+    same = pairs([-8.0, -2.0], [-3.0, -4.0])
+    for objective, expected in (
+        (AOT(beta=0.5, smoothing=0.1), LOG2),
+        (AOTUnpaired(beta=0.5, smoothing=0.1), LOG2),
+        (BCO(beta=0.5), 2 * LOG2),
+    ):
+        assert objective(whole(same, same), same).tolist() == pytest.approx([expected] * 2), objective
+    unmoved = {"chosen_tokens": torch.zeros(1, 2), "rejected_tokens": torch.zeros(1, 3)}
+    one = pairs([-8.0], [-3.0], [2], [3], margin=torch.tensor([0.7]), **unmoved)
+    for objective in (
+        TDPO1(beta=0.5),
+        TDPO2(beta=0.5, alpha=0.5),
+        WPO(beta=0.5),
+        LDDPO(beta=0.5, alpha=0.25),
+        DNO(beta=0.5, scale=1.0),
+    ):
+        assert objective(one, one).item() == pytest.approx(LOG2), objective
+
+
+def test_ld_dpo_that_counts_every_token_is_dpo():
+    tokens = {"chosen_tokens": torch.tensor([[1.0, 2.0]]), "rejected_tokens": torch.tensor([[0.5, -1.0, -0.5]])}
+    policy = pairs([-5.0], [-7.0], [2], [3], **tokens)  # the ratios are those of the sequences
+    found = LDDPO(beta=0.5, alpha=1.0)(policy, REFERENCE)
+    assert found.item() == pytest.approx(DPO(beta=0.5)(policy, REFERENCE).item())
 
 
 def test_losses_that_become_dpo_in_a_limit():

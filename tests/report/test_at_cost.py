@@ -82,7 +82,12 @@ def test_only_finished_models_have_scores(tmp_path):
     for recipe in ("base", "sft", "dpo"):
         write_record(tmp_path, recipe)
     spec = make_spec(recipes=["base", "sft", "dpo", "kto"], seeds=[0])
-    rows = {row["recipe"]: row for row in at_page(spec, load(tmp_path), {}, Cost("flops", 400_000 * 2.1e7)).rows}
+    page = at_page(spec, load(tmp_path), {}, Cost("flops", 400_000 * 2.1e7))
+    rows = {row["recipe"]: row for row in page.rows}
+    [sheet] = page.parts[0].sheets
+    assert sheet.title == "2 of 3 methods were finished within 8.40e+12 FLOPs; without a record yet: 1"
+    assert [line[0] for line in sheet.lines] == ["base", "sft", "dpo"]
+    assert "text/bits_per_byte ↓" in sheet.head
     assert {name: row["finished"] for name, row in rows.items()} == {
         "base": True,
         "sft": True,
@@ -100,6 +105,7 @@ def test_a_method_over_the_cap_is_shown_without_scores(tmp_path):
     write_record(tmp_path, "dpo")
     page = at_page(make_spec(recipes=["dpo"], seeds=[0]), load(tmp_path), {}, Cost("bytes", 7e6))
     assert page.rows[0]["curve"] == "needs 7.1 MB"
+    assert page.parts[0].sheets[0].title == "0 of 1 methods needed no more than 7 MB of served size"
     assert at_page(make_spec(recipes=["dpo"], seeds=[0]), load(tmp_path), {}, Cost("bytes", 7.1e6)).rows[0]["finished"]
 
 

@@ -82,6 +82,9 @@ def test_a_row_stands_beside_what_was_measured_of_each_of_its_recipes(tmp_path):
     assert (second["recipe"], second["cells"]) == ("dpo_two", "2 missing")
     assert (third["recipe"], third["doubts"]) == (NONE_YET, "a")
     assert "1 of 2 rows have a recipe" in render(page, "md")
+    [picks] = [block["rows"] for block in page.charts()["blocks"]]  # what a reader filters by
+    assert picks[0]["axes"] == {"F": "rule", "arity": "pair"}
+    assert page.parts[0].sheets[0].keys == tuple(one["name"] for one in picks) == ("dpo", "dpo_two", "printed PRO")
 
 
 def test_a_data_set_stands_beside_the_configuration_that_reads_it():

@@ -18,6 +18,7 @@ from polm_bench.report import page as pages
 from polm_bench.report.page import Page, Part, Sheet
 from polm_bench.report.records import load
 from polm_bench.report.render import render
+from polm_bench.report.spec import load_spec
 from polm_bench.report.table import build, make
 from polm_bench.report.web import html
 
@@ -133,6 +134,13 @@ def test_a_page_without_charts_has_its_grids_and_its_legend():
     assert 'id="charts">null<' in text
 
 
+def test_the_letters_of_notes_stand_above_the_line():
+    lines = [["Agile-Quant [a, c]", "yes"], ["QLoRA [b] [aa]", "no"], ["RL [off]line", "no"]]
+    text = html(Page("x", "X", (Part("somewhere", (Sheet("Figures", ["method", "verdict"], lines),)),), (), [], {}))
+    for named in ("Agile-Quant<sup>a c</sup>", "QLoRA<sup>b aa</sup>", "RL [off]line</th>"):
+        assert named in text
+
+
 @BROWSER
 @pytest.mark.slow
 def test_a_browser_draws_every_chart_and_complains_of_nothing(page, tmp_path):
@@ -217,6 +225,32 @@ def test_a_page_without_charts_is_sorted_and_filtered_too(spine, tmp_path):
         """,
     )
     assert found == [["dpo", "lora", "simpo"], ["dpo", "simpo"], ["lora"]]
+
+
+@BROWSER
+@pytest.mark.slow
+def test_a_printed_table_is_filtered_by_axis(tmp_path):
+    path = tmp_path / "survey_table2.html"
+    path.write_text(
+        pages.render(make(load_spec(conf_dir(), "survey_table2"), [], conf_dir()).page, "html"), encoding="utf-8"
+    )
+    found = told(
+        path,
+        tmp_path,
+        """
+        const shown = () => [...document.querySelectorAll('#p0s0 tbody tr')].filter(row => !row.hidden).map(row => row.dataset.key);
+        const choose = (label, value) => {
+          const select = [...document.querySelectorAll('label')].find(one => one.firstChild.textContent === label).querySelector('select');
+          select.value = value; select.dispatchEvent(new Event('change'));
+        };
+        const all = shown();
+        choose('axis', 'RM3'); choose('is', 'token');
+        return [all.length, shown()];
+        """,
+    )
+    assert found[0] > 22
+    assert "tdpo2" in found[1]
+    assert "dpo" not in found[1]
 
 
 @BROWSER

@@ -8,6 +8,7 @@ import pytest
 from polm_bench.stats import (
     Bootstrap,
     corrected_pairs,
+    equivalence,
     mean_intervals,
     pair_p_values,
     paired_difference,
@@ -120,6 +121,20 @@ def test_mcnemars_exact_test_raises_at_most_5_percent():
         first, second = ((rng.random(400) < skill).astype(float) for _ in range(2))
         alarms += paired_difference(first, second, bootstrap).p < 0.05
     assert 0.02 <= alarms / TRIALS <= 0.05
+
+
+def test_methods_as_far_apart_as_the_margin_are_called_the_same_in_at_most_5_percent():
+    """Two one-sided tests at 5 % each; equal methods are called the same in most worlds."""
+    rng, margin = np.random.default_rng(21), 0.1
+    bootstrap = Bootstrap(np.random.default_rng(22), resamples=20)
+    same = {0.0: 0, margin: 0}
+    for truth in same:
+        for _ in range(TRIALS):
+            gaps = truth + rng.normal(0, 0.05, (5, 1)) + rng.normal(0, 0.3, (5, 100))
+            found = paired_difference(gaps, np.zeros(100), bootstrap)
+            same[truth] += equivalence(found.mean, found.error, margin, found.freedom).verdict == "same"
+    assert 0.03 <= same[margin] / TRIALS <= 0.06
+    assert same[0.0] / TRIALS > 0.8
 
 
 def test_holms_correction_keeps_the_rate_of_any_false_alarm_among_all_pairs():

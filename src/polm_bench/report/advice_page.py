@@ -33,9 +33,10 @@ def _sheets(one: Advice, wanted: Wanted) -> list[Sheet]:
         [_title(candidate), "; ".join(candidate.amiss) or f"{one.column.name} is not measured"]
         for candidate in one.unfit
     ]
+    negation = "doesn't" if len(one.unfit) == 1 else "don't"
     found = [
         Sheet(f"{_count(one.fit)} fit", head, [_line(candidate, served) for candidate in one.fit]),
-        Sheet(f"{_count(one.unfit)} don't", ["method", "remark"], unfit),
+        Sheet(f"{_count(one.unfit)} {negation}", ["method", "remark"], unfit),
     ]
     if one.next:
         lines = [[command, words.cost("wall_seconds", seconds)] for command, seconds in one.next.cells]

@@ -14,6 +14,7 @@ from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure, gap
 from polm_bench.report.page import Page, Part, Sheet
+from polm_bench.report.parts import Column
 from polm_bench.report.records import Record
 from polm_bench.report.spec import Place, TableSpec
 from polm_bench.stats import Bootstrap
@@ -38,6 +39,11 @@ class Cost(NamedTuple):
     def text(self, amount: float) -> str:
         names = {"tokens": "tokens_trained", "flops": "flops", "seconds": "wall_seconds"}
         return words.cost(names.get(self.unit, "served_bytes"), amount) or "0"
+
+    def whole(self) -> str:
+        """`100 k tokens`, `2.00e+12 FLOPs`, `80.0 s`, `8 GB of memory`."""
+        of = {"tokens": " tokens", "flops": " FLOPs", "memory": " of memory", "bytes": " of served size"}
+        return self.text(self.amount) + of.get(self.unit, "")
 
 
 class Stood(NamedTuple):
@@ -129,20 +135,22 @@ def at_page(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fact
     parts, rows = [], []
     for place in spec.places():
         lines, columns = _lines(spec, place, cells, facts, cost, draws)
-        head = ["method", "cells", cost.unit, *columns, "training stood at"]
+        known = [one for one in lines if set(one.statuses) != {"missing"}]
+        head = ["method", "cells", cost.unit, *map(words.directed, columns), "training stood at"]
         texts = [
             [
                 one.title,
                 words.counts(one.statuses),
                 "" if one.cost is None else cost.text(one.cost),
-                *(one.texts.get(name, "") for name in columns),
+                *(one.texts.get(column.name, "") for column in columns),
                 one.curve,
             ]
-            for one in lines
+            for one in known
         ]
-        inside = sum(one.inside for one in lines)
-        title = f"{inside} of {len(lines)} methods were finished within {cost.text(cost.amount)} {cost.unit}"
-        parts.append(Part(words.place_line(place, spec.seeds), (Sheet(title, head, texts),)))
+        verb = "needed no more than" if cost.unit in CAPS else "were finished within"
+        title = f"{sum(one.inside for one in known)} of {len(known)} methods {verb} {cost.whole()}"
+        lacking = f"; without a record yet: {len(lines) - len(known)}" if len(lines) > len(known) else ""
+        parts.append(Part(words.place_line(place, spec.seeds), (Sheet(title + lacking, head, texts),)))
         rows += [_row(place, one, columns) for one in lines]
     name = f"{spec.title}, at {cost.unit}={cost.amount:g}"
     content = {"name": spec.name, "title": name, "at": {cost.unit: cost.amount}, "rows": rows}
@@ -151,17 +159,17 @@ def at_page(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fact
 
 def _lines(
     spec: TableSpec, place: Place, cells: Cells, facts: Mapping[str, Facts], cost: Cost, draws: Bootstrap
-) -> tuple[list[Line], list[str]]:
+) -> tuple[list[Line], list[Column]]:
     found = {name: [cells.at(place, name, seed) for seed in spec.seeds] for name in spec.recipes}
     ended = {name: [one for one in own if one and one.status == "ok"] for name, own in found.items()}
     evaluations = [[Evaluation(one, "self") for one in own] for own in ended.values()]
-    columns = list(column_order(evaluations, spec.scores))
+    columns = [Column(*one) for one in column_order(evaluations, spec.scores).items()]
     lines = []
     for name, own in found.items():
         statuses = ["missing" if one is None else one.status for one in own]
         counted = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
         title = facts[name].title if name in facts else name
-        lines.append(_line(name, title, counted, ended[name], columns, cost, draws))
+        lines.append(_line(name, title, counted, ended[name], [column.name for column in columns], cost, draws))
     return lines, columns
 
 
@@ -213,21 +221,23 @@ def _stood(records: Sequence[Record], cost: Cost) -> str:
     return f"no score at this cost; training curve of {known[0].kind}, step {steps}: {', '.join(means)}"
 
 
-def _row(place: Place, one: Line, columns: Sequence[str]) -> dict[str, Any]:
+def _row(place: Place, one: Line, columns: Sequence[Column]) -> dict[str, Any]:
     line: dict[str, Any] = {**place._asdict(), "recipe": one.recipe, "cells": words.counts(one.statuses)}
     line |= {"cost": one.cost, "finished": one.inside}
-    for name in columns:
-        line |= {f"{name}{part}": one.figures.get(f"{name}{part}") for part in ("", ".low", ".high", ".difference")}
+    for column in columns:
+        names = [f"{column.name}{part}" for part in ("", ".low", ".high", ".difference")]
+        line |= {name: one.figures.get(name) for name in names}
     return line | {"curve": one.curve}
 
 
 def _legend(cost: Cost) -> tuple[str, ...]:
     if cost.unit in CAPS:
         return (
-            f"Methods that need more than {cost.text(cost.amount)} are shown without scores; in brackets: the difference from the base.",
+            f"Methods that need more than {cost.whole()} are shown without scores; in brackets: the difference from the base, paired by item, with its "
+            "95 % interval.",
         )
     return (
-        f"Scores are those of models that were finished within the {cost.unit}, as the suite measured them; in brackets: the difference from the base, "
+        f"Scores are those of models that were finished within {cost.whole()}, as the suite measured them; in brackets: the difference from the base, "
         "paired by item, with its 95 % interval. Nothing is interpolated.",
         "A model that took more was not put to the suite there: what is shown are values of its training curve, on batches of the training rows, at the "
         "last point within the cost. Inside a stage, FLOPs and seconds are taken to grow with the tokens trained.",

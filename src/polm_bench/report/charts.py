@@ -31,6 +31,11 @@ def charts_of(table: Table) -> dict[str, Any]:
     }
 
 
+def picks_of(places: Iterable[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """What a reader picks lines by, from each place's `facts_of`, on a page that draws nothing."""
+    return {"paradigms": words.PARADIGMS, "blocks": [{"columns": [], "rows": list(rows)} for rows in places]}
+
+
 def facts_of(name: str, title: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """What a reader picks rows by: paradigm, family and axes; where our label of an axis differs from the survey's, ours."""
     axes = meta.get("axes") or {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polm_bench.report import words
-from polm_bench.report.charts import facts_of
+from polm_bench.report.charts import facts_of, picks_of
 from polm_bench.report.choose import Cells
 from polm_bench.report.costs import higher_is_better, is_cost
 from polm_bench.report.effects import Effect, effects
@@ -35,12 +35,10 @@ def _sheet(lines: Sequence[Effect]) -> Sheet:
 
 
 def _picks(places: Iterable[Sequence[Effect]]) -> dict[str, Any]:
-    """What a reader picks lines by; nothing is drawn, for the effects have no unit in common."""
-    blocks = [
-        {"columns": [], "rows": [facts_of(line.facts.name, line.facts.title, line.facts.meta) for line in lines]}
-        for lines in places
-    ]
-    return {"paradigms": words.PARADIGMS, "blocks": blocks}
+    """Nothing is drawn, for the effects have no unit in common."""
+    return picks_of(
+        [facts_of(line.facts.name, line.facts.title, line.facts.meta) for line in lines] for lines in places
+    )
 
 
 def _count(lines: Sequence[Effect]) -> str:

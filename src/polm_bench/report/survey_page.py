@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
+from polm_bench.report.charts import facts_of, picks_of
 from polm_bench.report.choose import Cells
 from polm_bench.report.costs import COUNTED, cost_of, higher_is_better
 from polm_bench.report.facts import Facts
@@ -38,18 +39,28 @@ def survey_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
     draws = bootstrap()
     rows: list[dict[str, Any]] = []
     parts: list[Part] = []
+    picked: list[list[dict[str, Any]]] = []
     for place in spec.places():
         lines: list[list[str]] = []
+        picks: list[dict[str, Any]] = []
         for row in printed.rows:
             for number, name in enumerate(covering(row, facts) or [None]):
                 found = _measured(printed, name, spec, place, cells, draws) if name else {}
                 told = _told(name, spec, place, cells)
                 ours = _ours(facts[name]) if name else ""
                 lines.append(_line(printed, row, number == 0, name, ours, told, found))
+                picks.append(_pick(name, str(row["method"]), facts))
                 rows.append(_row(printed, row, place, name, ours, told, found))
         title = words.place_line(place, spec.seeds)
         head = [*printed.columns.values(), "recipe", "ours", *_heads(printed, spec, place, cells), "cells"]
-        parts.append(Part(title, (Sheet(f"Table {printed.number} as printed, and what was measured", head, lines),)))
+        sheet = Sheet(
+            f"Table {printed.number} as printed, and what was measured",
+            head,
+            lines,
+            tuple(one["name"] for one in picks),
+        )
+        parts.append(Part(title, (sheet,)))
+        picked.append(picks)
     content = {
         "name": spec.name,
         "title": spec.title,
@@ -57,7 +68,15 @@ def survey_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
         "rows": rows,
         "doubts": dict(printed.doubts),
     }
-    return Page(spec.name, spec.title, tuple(parts), _legend(printed, facts), rows, content)
+    legend = _legend(printed, facts)
+    return Page(spec.name, spec.title, tuple(parts), legend, rows, content, charts=lambda: picks_of(picked))
+
+
+def _pick(recipe: str | None, method: str, facts: Mapping[str, Facts]) -> dict[str, Any]:
+    """What a reader picks a line by; one without a recipe has nothing but its printed name."""
+    if recipe is None:
+        return facts_of(f"printed {method}", method, {})
+    return facts_of(recipe, facts[recipe].title, facts[recipe].meta)
 
 
 def covering(row: Mapping[str, Any], facts: Mapping[str, Facts]) -> list[str]:

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 SCRIPTS = ("grid.js", "chart.js", "cost.js", "effect.js", "items.js", "page.js")
 _HEAD = re.compile(r"(?P<task>[^/\s]+)/(?P<metric>\S+)(?P<arrow> [↑↓])?(?: \(n = (?P<count>\d+)\))?")
 _FIGURE = re.compile(r"(?P<value>\S+) (?P<bounds>\[[^\]]*\]|± \S+)(?:, (?P<p>p .+))?(?P<front> \*)?")
-_NOTES = re.compile(r"(?: \[[a-z]{1,2}\])+$")
+_NOTES = re.compile(r"(?: \[[a-z]{1,2}(?:, [a-z]{1,2})*\])+$")
 
 
 def html(page: Page) -> str:
@@ -135,7 +135,8 @@ def _named(text: str) -> str:
     found = _NOTES.search(text)
     if found is None:
         return escape(text)
-    return f"{escape(text[: found.start()])}<sup>{escape(found[0].strip().strip('[]').replace('] [', ' '))}</sup>"
+    letters = re.findall("[a-z]+", found[0])
+    return f"{escape(text[: found.start()])}<sup>{' '.join(letters)}</sup>"
 
 
 def _reading(page: Page) -> str:
