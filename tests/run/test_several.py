@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -206,17 +207,18 @@ def test_a_worker_that_is_lost_ends_the_others_and_is_told(ordered, orders, kind
 # few tokens, a low temperature and a low rate: Adam moves a weight that has no gradient but a rounding error by the whole rate,
 # and where such differences decide between two tokens, all that follows is another answer
 ROLLOUTS = ["recipe.rollouts.temperature=0.2", "recipe.optim.lr=2e-8", "budget.max_length=64", "launch.micro_batch=3"]
+CHECKPOINTS = "launch.checkpoint_seconds=0.001"  # after every step
 BATCHES = ["suite.batch_size=3"]  # two for each task, so that both processes have one
 GRPO = ["+recipe=grpo", "recipe.reward._target_=polm_bench.rewards.Lexicon"]  # no answer of a random model is right
 CELLS = {
     "ppo": ["+recipe=rlhf_ppo", *ROLLOUTS],  # a reward model, then a policy with a critic
     "grpo": [*GRPO, "recipe.rollouts.group=4", *ROLLOUTS],  # two prompts a round
     "lora": ["+recipe=lora", "recipe.adapter.config.lora_dropout=0"],  # each process would draw its own dropout
-    "dpo": ["+recipe=dpo"],
+    "dpo": ["+recipe=dpo", CHECKPOINTS],
     "plain": ["+recipe=base", *BATCHES],
     "votes": ["+recipe=self_consistency", "recipe.decoder.count=3", "recipe.decoder.pattern='(\\d)'", *BATCHES],
 }
-SHARES = ["launch=fsdp", "launch.checkpoint_seconds=0.001"]  # a checkpoint after every step
+SHARES = ["launch=fsdp"]
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +321,38 @@ def test_a_model_trained_in_shares_has_the_losses_of_one_process_and_is_whole(sh
     )
     for weight, other in zip(whole.parameters(), expected.parameters(), strict=True):
         assert weight.allclose(other, atol=1e-4)
+
+
+def leave(told: dict[str, Any], folder: Path) -> None:
+    """Of a finished stage what a kill would have left: a checkpoint, and not its last."""
+    out = Path(told["out"])
+    scratch = out.parent / f"scratch-{out.name.rpartition('-')[2]}"
+    first, *_ = sorted(scratch.glob("checkpoint-*"))
+    mark = shutil.copytree(first, folder / scratch.name / first.name) / "complete.json"
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"wall_seconds": 1000.0}))
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_a_checkpoint_to_the_same_weights(shared, toy_model, tmp_path):
+    words = [*CELLS["dpo"], f"model.path={toy_model}", *TINY]
+    one = str(Path(shared["dpo"]["one"]["TrainSFT"]["out"]).parent)
+    orders = {
+        "two": (str(tmp_path / "two"), one, words),
+        "shares": (str(tmp_path / "shares"),) * 2 + ([*words, *SHARES],),
+    }
+    for how in orders:
+        for stage in ("TrainSFT", "TrainPairs"):
+            leave(shared["dpo"][how][stage], tmp_path / how)
+    (tmp_path / "orders").write_text(json.dumps(orders))
+    _two_processes(tmp_path / "orders")
+    for how in orders:
+        resumed = json.loads((tmp_path / f"{how}.json").read_text())
+        for stage in ("TrainSFT", "TrainPairs"):
+            whole, again = shared["dpo"][how][stage], resumed[stage]
+            assert again["ledger"]["device_seconds"] > 2000  # with what the checkpoint had taken
+            assert again["curve"] == whole["curve"]
+            weights = [(Path(told["out"]) / "model.safetensors").read_bytes() for told in (whole, again)]
+            assert weights[0] == weights[1]
 
 
 @pytest.mark.slow

@@ -98,9 +98,17 @@ def fit(
     model.eval()
 
 
+class _Arguments(TrainingArguments):
+    @property
+    def device(self) -> torch.device:
+        """Of several processes on a CPU Accelerate says cpu:0, where torch.load can't put a checkpoint's tensors."""
+        found = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
+
+
 def _arguments(job: Any, plan: Schedule, optim: Optim, seed: int) -> TrainingArguments:
     cpu = job.device == "cpu"
-    return TrainingArguments(
+    return _Arguments(
         output_dir=str(job.scratch),
         max_steps=plan.steps,
         per_device_train_batch_size=len(plan.micro_batches[0]),
