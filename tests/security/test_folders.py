@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from polm_bench.cli import main
 from polm_bench.data.files import data_files
 from polm_bench.data.formats import RoleMap
 from polm_bench.data.hub import HubData
@@ -198,3 +199,11 @@ def test_an_index_of_another_kind_is_no_crash(model, places):
     else:
         with pytest.raises(BadModel, match="Copy or download all shards"):
             check_folder(model, "model")
+
+
+@pytest.mark.parametrize("words", [["model.path={}"], ["data=path", "data.path={}"]], ids=lambda words: words[-1])
+def test_a_name_that_no_file_system_takes_is_told_as_such(home, capsys, words):
+    assert main(["plan", "+recipe=sft", *(word.format("x" * 5000) for word in words)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "File name too long" in said

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 PAGE_WIDTH = 120  # characters
 NARROW = 12  # no column is made narrower
+SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 Row = dict[str, Any]
 
 
@@ -33,7 +35,12 @@ def cell_text(value: Any) -> str:
         return ", ".join(f"{name} {cell_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(cell_text, value))
-    return str(value)
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    """Text whose control characters are shown, but for tabs and line breaks: what a model wrote could command a terminal."""
+    return text.translate(SHOWN)
 
 
 def gigabytes(count: float | None) -> str:
@@ -62,7 +69,7 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], title: str = "", wid
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > NARROW:
         widths[widths.index(max(widths))] -= 1
     for line in [shown, *texts]:
-        wrapped = [wrap(text, size) for text, size in zip(line, widths, strict=True)]
+        wrapped = [[text] if len(text) <= size else wrap(text, size) for text, size in zip(line, widths, strict=True)]
         for parts in zip_longest(*wrapped, fillvalue=""):
             print("  ".join(part.ljust(size) for part, size in zip(parts, widths, strict=True)).rstrip())
 
@@ -84,7 +91,11 @@ def console() -> Console:
     """Rich's console on stdout; in a pipe or a file it is as wide as a page, not as the 80 columns that rich assumes."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
+    class Careful(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(visible(text), **how)
+
+    return Careful(width=None if sys.stdout.isatty() else PAGE_WIDTH)
 
 
 @contextmanager
@@ -108,12 +119,13 @@ def only_ours_on_stdout(wanted: bool) -> Iterator[TextIO]:
 def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for number, name in enumerate(columns):
         table.add_column(name, style="bold" if number == 0 else None, overflow="fold")
     for line in texts:
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     console().print(table, markup=False)
 
 
