@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from polm_bench.cli import main
+from polm_bench.errors import UnknownName
 
+ROOT = Path(__file__).resolve().parent.parent
 PAIR = {"prompt": "Say hello.", "chosen": "Hello!", "rejected": "No."}
 
 
@@ -74,11 +77,48 @@ def pairs(tmp_path):
         (["+recipe=dpo", "data=path", "data.path=/no/such/file.jsonl"], "/no/such/file.jsonl"),
         ([], "no recipe chosen. Say which with +recipe=NAME"),
         (["-m", "+recipe=base,dppo"], "no recipe named 'dppo'"),
-        (["+recipe=dpo", "recipe.loss.beta=[1"], "recipe.loss.beta"),
+        (["+recipe=dpo", "recipe.loss.beta=[1"], "'recipe.loss.beta=[1': it can't be read"),
+        (["--recipe=dpo"], "'--recipe=dpo': there is no such option. Values are chosen without dashes"),
+        (["+recipe=dpo", "--cfg", "all-of-it"], "invalid choice: 'all-of-it' (choose from"),
+        (["+recipe=dpo", "--config-name", "run", "seed=1"], "'seed=1': overrides stand together"),
+        (["+recipe=dpo", "+recipe=simpo"], "+recipe=dpo and +recipe=simpo: one cell has one recipe"),
+        (["-m", "+recipe=glob(zzz*)"], "'+recipe=glob(zzz*)': no name matches"),
+        (["+recipe=dpo", "~model"], "'~model': a cell has a value of each group"),
+        (["+recipe=../dpo"], "no recipe named '../dpo'. Did you mean dpo"),
+        (["+recipe=_preference"], "no recipe named '_preference'"),
+        (["+recipe=dpo", "hydra.run.dir=/proc/x"], "Hydra writes nothing here. Stages and records lie under POLM_HOME"),
+        (["+recipe=dpo", "data.path=rows.jsonl"], "no setting 'data.path'. Did you mean data=path data.path=?"),
+        (["+recipe=dpo", "launch.num_processes=2"], "num_processes=2 needs workers of their own"),
+        (["+recipe=dpo", "launch.device=cuda:99"], "launch.device=cuda:99: this machine has"),
+        (["+recipe=dpo", "launch.device=gpu"], "launch.device: String should match pattern"),
+        (["+recipe=dpo", f"seed={2**32}"], "a seed is a whole number from 0 to 4294967295"),
     ],
 )
 def test_a_wrong_word_is_named_with_what_there_is(said, words, expected):
     assert expected in said("run", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["table", "reviews", "--jobs", "2"], "--jobs and --launch say how cells are run. Add --run"),
+        (["power", "--effect", "nan"], "--effect nan: a difference to be seen is above zero"),
+        (["report", "reviews", "--out", "/proc/no.html"], "/proc/no.html can't be written"),
+        (["compare", "dpo-nano", "simpoo", "--records", "results/five_paradigms/records"], "3 records start so"),
+        (
+            ["compare", "dpo-nano-nano-nano-nano-s0", "simpoo", "--records", "results/five_paradigms/records"],
+            "no record named 'simpoo'. Did you mean simpo-nano-nano-nano-nano-s0-",
+        ),
+    ],
+)
+def test_a_wrong_argument_of_another_command_is_named(said, monkeypatch, words, expected):
+    monkeypatch.chdir(ROOT)
+    assert expected in said(*words)
+
+
+def test_of_many_names_a_message_shows_twenty():
+    names = [f"{letter}{number}" for letter in "ab" for number in range(30)]
+    assert str(UnknownName("thing", "zzz", names)).endswith("and 40 more.")
 
 
 def test_a_role_that_the_data_lacks_is_named(said, pairs):

@@ -17,7 +17,7 @@ from polm_bench.budget import Budget
 from polm_bench.cell import IDENTITY, Plan, evaluations_of
 from polm_bench.data.source import DataSource
 from polm_bench.errors import BadOverride, PolmError, UnknownName
-from polm_bench.mistakes import invalid, translated
+from polm_bench.mistakes import invalid, no_usage, translated
 from polm_bench.models import Model
 from polm_bench.paths import conf_dir
 from polm_bench.recipes import Context, Recipe
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SEEDS = 2**32  # numpy takes no larger one
+
 
 def plan(overrides: Sequence[str]) -> Plan:
     """The cell that the overrides describe.
@@ -40,7 +42,7 @@ def plan(overrides: Sequence[str]) -> Plan:
     """
     from hydra import compose, initialize_config_dir
 
-    words = _recipe_with_plus(overrides)
+    words = _checked(overrides)
     with translated(words), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("run", overrides=words, return_hydra_config=True)
     return _plan(composed, composed.hydra.runtime.choices, words)
@@ -49,14 +51,12 @@ def plan(overrides: Sequence[str]) -> Plan:
 def cells(argv: Sequence[str]) -> list[Plan]:
     """The cells that Hydra makes of a command line (overrides, -m, --cfg, --config-dir ...), all planned before the first one runs.
 
-    Raises what `plan` raises, and BadOverride for a launcher of Hydra's: it would plan where nobody hears of the mistakes.
+    Raises what `plan` raises, of all cells the first mistake.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    words = _recipe_with_plus(argv)
-    if given := next((word for word in words if word.startswith("hydra/launcher=")), None):
-        raise BadOverride(f"{given}: cells are given to other processes by launch=joblib, launch=ray or launch=slurm")
+    words = _checked(argv)
     planned: list[Plan] = []
     mistakes: list[PolmError] = []
 
@@ -68,10 +68,12 @@ def cells(argv: Sequence[str]) -> list[Plan]:
         except PolmError as mistake:  # Hydra would print lines of its own about what a job raises
             mistakes.append(mistake)
 
-    with _typed(words), translated(words):
+    with _typed(words), translated(words), no_usage():
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
     if mistakes:
         raise mistakes[0]
+    if not planned and (pattern := next((word for word in words if "glob(" in word), None)):
+        raise BadOverride(f"'{pattern}': no name matches, so there is no cell. `polm-bench ls` lists the names.")
     return planned
 
 
@@ -94,8 +96,18 @@ def _typed(words: Sequence[str]) -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _recipe_with_plus(words: Sequence[str]) -> list[str]:
-    """`recipe=dpo` means `+recipe=dpo`: the group has no default to replace."""
+def _checked(words: Sequence[str]) -> list[str]:
+    """`recipe=dpo` means `+recipe=dpo`: the group has no default to replace. Raises BadOverride for what Hydra would do and a cell can't."""
+    for word in words:
+        name = word.lstrip("+~").partition("=")[0]
+        if word.startswith("~") and name in GROUPS:
+            raise BadOverride(f"'{word}': a cell has a value of each group. Choose another one: {name}=NAME.")
+        if name == "hydra/launcher":
+            raise BadOverride(
+                f"'{word}': cells are given to other processes by launch=joblib, launch=ray or launch=slurm."
+            )
+        if name.startswith(("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir")):
+            raise BadOverride(f"'{word}': Hydra writes nothing here. Stages and records lie under POLM_HOME: set that.")
     return [f"+{word}" if word.startswith("recipe=") else word for word in words]
 
 
@@ -133,8 +145,8 @@ def _planned(
         return _made(config, group, kind)
 
     seed = config["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise BadOverride(f"seed={seed}: a seed is a whole number, 0 or more")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
+        raise BadOverride(f"seed={seed}: a seed is a whole number from 0 to {SEEDS - 1}")
     model = made("model", Model)
     data = made("data", DataSource)
     budget = made("budget", Budget)
@@ -199,10 +211,10 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def _chosen(choices: Mapping[str, Any]) -> dict[str, str]:
-    """What was chosen in each group. Raises UnknownName for a path, which Hydra would follow out of the group's folder."""
+    """What was chosen in each group. Raises UnknownName for a shared base, and for a path, which Hydra would follow out of the group's folder."""
     names = {group: str(choices[group]) for group in GROUPS}
     for group, name in names.items():
-        if Path(name).name != name:
+        if Path(name).name != name or name.startswith("_"):
             raise UnknownName(group, name, options(group))
     return names
 
@@ -224,7 +236,7 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
         if isinstance(cause, ValidationError):
             inner = re.search(r"full_key: (\S+)", str(error))
             raise invalid(f"{group}.{inner[1]}" if inner else group, cause) from error
-        raise BadOverride(f"{group}: {str(error).strip()}") from error
+        raise BadOverride(f"{group}: {' '.join(str(error).split())}") from error
     if not isinstance(value, kind):
         raise BadOverride(f"{group}: _target_ makes a {type(value).__name__}, not a {kind.__name__}")
     return value

@@ -6,7 +6,9 @@ Every message says what was asked, what there is and what to do. The command lin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 20  # names in a message, at most
 
 
 class PolmError(Exception):
@@ -18,9 +20,17 @@ class UnknownName(PolmError):
 
     def __init__(self, kind: str, asked: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
-        there = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(names) or 'nothing'}."
+        near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5) or _near_begun(asked, names)
+        shown = [*names[:SHOWN], *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
+        there = f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(shown) or 'nothing'}."
         super().__init__(f"no {kind} named '{asked}'. {there}{' ' + hint if hint else ''}")
+
+
+def _near_begun(asked: str, names: Sequence[str]) -> list[str]:
+    """Names of records that begin with a recipe like the one that was asked for."""
+    begun = {name.partition("-")[0] for name in names}
+    near = difflib.get_close_matches(asked.partition("-")[0], begun, n=1, cutoff=0.7)
+    return [name for name in names if name.partition("-")[0] in near][:3]
 
 
 class BadOverride(PolmError):

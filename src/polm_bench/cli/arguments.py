@@ -19,22 +19,26 @@ CELL_HELP = """
 Overrides choose a value of each group (model= data= budget= suite= launch= track=) and a
 recipe (+recipe=), and change single numbers (recipe.optim.lr=1.0e-6, seed=1).
 `polm-bench ls` lists the values."""
-RUN_HELP = """ Hydra's own options (-m, --cfg job, --config-dir) work too."""
-PLAN_HELP = """ With -m, several values of
-one make a matrix, of which the stages of each kind are counted."""
+RUN_HELP = " Hydra's other options (--cfg job, --config-dir FOLDER) work too."
+PLAN_HELP = """ Of a matrix (-m) the stages are counted by kind:
+how many are shared by several cells, done and missing."""
 
 TUNE_HELP = """
 
-The recipe's `search:` names the settings and their values. tune.trials=N (8) trials are run, tune.sampler=tpe|random|grid (tpe)
-and tune.seed=N (0) say which; the first has the recipe's own numbers. The suite is put to the best one only. A killed study goes on."""
+The recipe's `search:` names the settings and their values. tune.trials=N (8) trials are run;
+tune.sampler=tpe|random|grid (tpe) and tune.seed=N (0) say which, and the first has the
+recipe's own numbers. The suite is put to the best one only. A killed study goes on."""
 
-COMPARE_HELP = """ One screen shows
-the settings that differ, the paired differences of the headline scores, and a few of the items that changed."""
+COMPARE_HELP = """
+
+One screen shows the settings that differ, the paired differences of the headline scores, and
+a few of the items that changed."""
 
 ADVICE_HELP = """
 
-Methods are ranked by --by, or by the score that most of those which fit claim to better. In --keep, SCORE is a task, task/metric, or
-`retention` (bits per byte of held-out text), and CHANGE what may be lost at worst, below zero, whichever way the score counts."""
+Methods are ranked by --by, or by the score that most of those which fit claim to better. In
+--keep, SCORE is a task, task/metric, or `retention` (bits per byte of held-out text), and
+CHANGE what may be lost at worst, below zero, whichever way the score counts."""
 
 
 def parser() -> Parser:
@@ -86,14 +90,17 @@ def _add_cells(commands: Commands) -> None:
         ("tune", "tuning", "try a recipe's settings, choose on validation rows, test the best once", TUNE_HELP),
     ):
         made = _add(commands, name, module, text, more)
-        made.add_argument("overrides", nargs="*", metavar="group=value")
+        made.add_argument("overrides", nargs="*", metavar="group=value", help="`recipe=dpo` means `+recipe=dpo`")
+        if name != "tune":
+            several = "a cell of each combination of several values: +recipe=dpo,simpo seed=0,1"
+            made.add_argument("-m", "--multirun", action="store_true", help=several)
         add_json(made)
 
 
 def _add_listing(commands: Commands) -> None:
     ls = _add(commands, "ls", "listing", "list what there is")
     ls.add_argument("kind", nargs="?", choices=KINDS, metavar="kind", help=", ".join(KINDS))
-    add_format(ls, ("plain", "md", "json"))
+    add_format(ls, ("plain", "md", "json"), "plain is what fits a line; md has more columns, json all")
     add_records(ls)
     show = _add(commands, "show", "listing", "show one recipe or one record")
     show.add_argument("name", help="a recipe, or a record's id or the beginning of it")
@@ -103,7 +110,7 @@ def _add_listing(commands: Commands) -> None:
 
 def _add_table(commands: Commands) -> None:
     made = _add(commands, "table", "tables", "build a table of conf/table/ from records")
-    made.add_argument("name")
+    made.add_argument("name", help="a table of conf/table/; with --against published also one of conf/published/")
     made.add_argument("--run", action="store_true", help="run the cells that have no record yet")
     made.add_argument(
         "--jobs", type=count, default=1, metavar="N", help="with --run: N cells at a time, which divide the cores"
@@ -127,7 +134,7 @@ def _add_table(commands: Commands) -> None:
         help="'published': compare with the figures of conf/published/, of this table's cells or of the publication NAME; or a YAML file of such",
     )
     add_format(made)
-    add_records(made)
+    add_records(made, "those published with the table, else POLM_HOME/records")
 
 
 def _add_report(commands: Commands) -> None:
@@ -137,7 +144,7 @@ def _add_report(commands: Commands) -> None:
     made.add_argument("--out", type=Path, metavar="FILE", help="where to write it (POLM_HOME/reports/NAME.html)")
     made.add_argument("--open", action="store_true", help="open it in the browser")
     made.add_argument("--track", action="store_true", help="log it and the table's plot to MLflow")
-    add_records(made)
+    add_records(made, "those published with the table, else POLM_HOME/records")
     add_json(made)
 
 
@@ -179,8 +186,10 @@ def _add_advise(commands: Commands) -> None:
 def _add_power(commands: Commands) -> None:
     text = "say how many items and seeds it takes to see a difference, from the variance in records"
     made = _add(commands, "power", "planning", text)
-    made.add_argument("--effect", type=float, required=True, help="the difference to see, in the score's unit")
-    made.add_argument("--power", type=float, default=0.8, help="chance to see it (0.8)")
+    made.add_argument(
+        "--effect", type=float, required=True, metavar="N", help="the difference to see, in the score's unit"
+    )
+    made.add_argument("--power", type=float, default=0.8, metavar="N", help="chance to see it (0.8)")
     add_format(made)
     add_records(made)
 
@@ -188,8 +197,10 @@ def _add_power(commands: Commands) -> None:
 def _add_upkeep(commands: Commands) -> None:
     """Commands about this machine and the store."""
     ui = _add(commands, "ui", "serve", "open the MLflow UI over this store")
-    ui.add_argument("--port", type=port, default=5000)
-    ui.add_argument("--host", default="127.0.0.1", help="a loopback address; the UI has no log-in")
+    ui.add_argument("--port", type=port, default=5000, metavar="N", help="(5000)")
+    ui.add_argument(
+        "--host", default="127.0.0.1", metavar="NAME", help="a loopback address (127.0.0.1); the UI has no log-in"
+    )
     for name, module, text in (
         ("doctor", "serve", "say what is installed, which devices there are, what is missing and how to get it"),
         ("status", "upkeep", "say which cells are wanted, running, done and failed"),
@@ -209,17 +220,17 @@ def _add_drill(commands: Commands) -> None:
     text = "show on tiny cells that kills, crowds, full disks and a broken MLflow lose nothing"
     made = _add(commands, "drill", "drill", text)
     made.add_argument(
-        "which", choices=("kill", "crowd", "disk", "mlflow"), metavar="which", help="kill, crowd, disk or mlflow"
+        "which", choices=("kill", "crowd", "disk", "mlflow"), metavar="drill", help="kill, crowd, disk or mlflow"
     )
     made.add_argument("--times", type=count, default=50, metavar="N", help="kill: how often (50)")
     made.add_argument("--processes", type=count, default=8, metavar="N", help="crowd: how many (8)")
-    made.add_argument("--seed", type=int, default=0, help="kill: of the moments (0)")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="kill: of the moments (0)")
     add_json(made)
 
 
 def _add_bench(commands: Commands) -> None:
     made = _add(commands, "bench", "bench", "measure our trainers beside those of the libraries; wants an idle machine")
-    made.add_argument("which", choices=("preference",), metavar="which", help="preference: DPO, ours and trl's")
+    made.add_argument("which", choices=("preference",), metavar="training", help="preference: DPO, ours and trl's")
     made.add_argument(
         "--models", nargs="+", default=["nano", "smollm2_135m"], metavar="MODEL", help="nano, smollm2_135m (both), tiny"
     )

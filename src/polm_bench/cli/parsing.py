@@ -25,9 +25,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(MISTAKE, f"error: {message}{'' if message.endswith(('.', '?')) else '.'} See '{self.prog} --help'.\n")
 
 
-def add_records(made: Parser) -> None:
+def add_records(made: Parser, usual: str = "POLM_HOME/records") -> None:
     """`--records`, for commands that read records."""
-    made.add_argument("--records", type=Path, metavar="FOLDER", help="read records from here")
+    made.add_argument("--records", type=Path, metavar="FOLDER", help=f"read records from here ({usual})")
 
 
 def add_json(made: Parser) -> None:
@@ -35,9 +35,9 @@ def add_json(made: Parser) -> None:
     made.add_argument("--json", action="store_true", help="JSON on stdout")
 
 
-def add_format(made: Parser, formats: tuple[str, ...] = FORMATS) -> None:
+def add_format(made: Parser, formats: tuple[str, ...] = FORMATS, text: str = "print it as this instead") -> None:
     """`--format`, None where it is not given, and `--json` for one of its values."""
-    made.add_argument("--format", choices=formats, help="print it as this instead")
+    made.add_argument("--format", choices=formats, help=text)
     made.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
 
 

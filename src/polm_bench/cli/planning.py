@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ def power(arguments: Namespace) -> int:
     from polm_bench.report.power import forecasts, power_page
 
     effect, wanted = arguments.effect, arguments.power
-    if effect <= 0:
+    if not 0 < effect < math.inf:
         raise PolmError(
             f"--effect {effect}: a difference to be seen is above zero, in the score's own unit (0.02 is two points)."
         )

@@ -7,6 +7,7 @@ from argparse import Namespace
 from polm_bench.cli.printing import print_json
 from polm_bench.cli.sources import check_source, folder_of, source
 from polm_bench.cli.tables import made
+from polm_bench.errors import PolmError
 from polm_bench.files import replacing
 from polm_bench.paths import conf_dir, home
 
@@ -23,9 +24,12 @@ def report(arguments: Namespace) -> int:
     page = made(spec, folder).page
     text = render(page, "html")
     path = (arguments.out or home() / "reports" / f"{name}.html").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            beside.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise PolmError(f"{path} can't be written ({error.strerror}). Say another file with --out.") from error
     if arguments.track:
         from polm_bench.run.track_report import track_report
 

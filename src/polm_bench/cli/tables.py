@@ -26,6 +26,8 @@ def table(arguments: Namespace) -> int:
     """Build a table from records; with `--run`, make the missing ones first. 1 when a cell that ran did not end well."""
     from polm_bench.report import table as tables
 
+    if not arguments.run and (arguments.jobs > 1 or arguments.launch):
+        raise PolmError("--jobs and --launch say how cells are run. Add --run, or leave them out.")
     if arguments.at is not None:
         from polm_bench.cli.at_cost import at
 

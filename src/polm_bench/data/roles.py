@@ -94,7 +94,7 @@ def check_row(role: str, row: Mapping[str, Any], where: str, columns: Iterable[s
                 has = ", ".join(map(str, row if columns is None else columns)) or "none"
                 raise BadData(
                     f"{where}, field '{field.name}': missing; the role '{role}' needs it. Columns here: {has}. "
-                    f"Map one with columns.{field.name}=, or say with role= what the rows are for."
+                    f"Map one with data.columns.{field.name}=, or say with data.role= what the rows are for."
                 )
             continue
         try:

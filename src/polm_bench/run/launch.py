@@ -21,7 +21,7 @@ class Launch:
     num_processes: int = Field(
         default=1, ge=1
     )  # for a stage that can share its work; each has one device, or its share of the cores
-    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(default=None, ge=1)  # of PyTorch on a CPU; null takes what PyTorch takes
     micro_batch: int = Field(default=64, ge=1)  # rows in one forward pass at most; split over gradient accumulation
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -46,7 +46,16 @@ class Launch:
         return self.num_processes > 1 and (self.fsdp is not None or self.deepspeed is not None)
 
     def lacks(self) -> str | None:
-        """What DeepSpeed needs and this machine hasn't, with what to do; None where nothing is missing."""
+        """What this machine hasn't of what was asked for, with what to do; None where nothing is missing."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            count = torch.cuda.device_count()
+            if int(self.device.partition(":")[2] or 0) >= count:
+                there = (
+                    f"CUDA devices from cuda:0 to cuda:{count - 1}" if count else "no CUDA device that PyTorch can use"
+                )
+                return f"launch.device={self.device}: this machine has {there}. Say launch.device=auto."
         if self.deepspeed is None:
             return None
         if find_spec("deepspeed") is None:
