@@ -25,6 +25,8 @@ from polm_bench.drill.cell import (
 )
 
 COMMANDS = {"matrix": ("-m", "+recipe=ipo,simpo"), "cell": ("+recipe=ipo",)}
+OFTEN = 4  # kills come within this part of the undisturbed time, so that a run is killed several times before it gets through
+PATIENCE = 1.5  # how much later the next one may come where no stage was finished since the last: a stage without checkpoints needs its time
 ONCE = "no finished stage is made again"
 EQUAL = "records, items and weights are those of an undisturbed run"
 
@@ -43,9 +45,10 @@ def drill(times: int, seed: int, folder: Path, say: Callable[[str], None], start
         home = folder / f"killed-{homes}"
         homes += 1
         whole: dict[str, tuple[int, int]] = {}
+        latest = seconds / OFTEN
         while True:
             process = start(COMMANDS[name], home)
-            process.join(moments.uniform(0, seconds) if kills < times else None)
+            process.join(moments.uniform(0, latest) if kills < times else None)
             if not process.is_alive():
                 break
             process.kill()
@@ -53,7 +56,9 @@ def drill(times: int, seed: int, folder: Path, say: Callable[[str], None], start
             kills += 1
             at[_was_at(home)] += 1
             resumable += bool(list(home.glob("store/.scratch/*/checkpoint-*/complete.json")))
-            whole = _look(verdict, home, whole)
+            now = _look(verdict, home, whole)
+            latest = seconds / OFTEN if len(now) > len(whole) else latest * PATIENCE
+            whole = now
         must_end_well(process, home)
         _look(verdict, home, whole)
         expected = wanted if name == "matrix" else _part(wanted, "ipo")
