@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 from tests.report.conftest import make_spec
-from tests.report.synthetic import make_record, stage, write_json, write_record
+from tests.report.synthetic import make_record, score, stage, write_json, write_record
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.paths import conf_dir
@@ -137,6 +137,17 @@ def test_rows_stand_under_their_paradigms_with_one_figure_over_all_tasks(spine):
     text = render(table, "md")
     assert "| **Alignment**" in text
     assert "**All 4 tasks**" in text
+
+
+def test_a_score_of_one_method_alone_keeps_nobody_from_a_figure_over_all_tasks(spine):
+    records = load(spine)
+    for record in records:
+        if record.cell["recipe"] == "dpo":
+            record.scores.append(score("self", "probe", "likelihood", -2.0, n=9))
+    block = build(make_spec(overall=True), records).blocks[0]
+    assert "probe/likelihood" in [column.name for column in block.columns]
+    assert set(block.overall) == {"base", "sft", "lora", "dpo", "simpo", "kto"}
+    assert "**All 4 tasks**" in render(build(make_spec(overall=True), records), "md")
 
 
 def test_a_table_tells_what_its_cells_shared(tmp_path):

@@ -140,6 +140,9 @@ def test_an_interval_over_runs_covers_what_the_runs_span():
     assert found.high - found.low == approx(4 * 0.1 / math.sqrt(60), rel=0.4)
     certain = over_runs(probability_of_improvement, scores + 9, scores, rng=rng)
     assert certain == (1.0, 1.0, 1.0)
+    assert over_runs(iqm, scores[:1], rng=rng) == (iqm(scores[:1]), None, None)  # one run tells nothing of others
+    alone = over_runs(probability_of_improvement, scores, scores[:1], rng=rng)
+    assert alone.low < alone.value < alone.high
 
 
 def test_variance_is_split_by_the_two_way_layout():

@@ -80,7 +80,7 @@ class Block:
     place: Place
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    overall: dict[str, Overall] = field(default_factory=dict)  # of a row's name
+    overall: dict[str, Overall] = field(default_factory=dict)  # of a row's name, over the scores that most rows have
     proportions: tuple[str, ...] = ()  # columns that the interquartile mean is taken over
 
     def parted(self) -> tuple[list[Column], list[Column]]:

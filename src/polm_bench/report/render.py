@@ -83,7 +83,7 @@ def _figures(row: Row, column: str) -> dict[str, Any]:
     }
 
 
-def _overall(block: Block, row: Row) -> dict[str, dict[str, float]]:
+def _overall(block: Block, row: Row) -> dict[str, dict[str, float | None]]:
     """Figures of a row over all tasks; the figure itself has the empty name."""
     found = block.overall.get(row.name)
     known = {"iqm": found.middle, "probability_of_improvement": found.improves} if found else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from polm_bench.report.choose import Cells, column_order
 from polm_bench.report.costs import COSTS
@@ -92,8 +93,11 @@ def _block(spec: TableSpec, place: Place, entries: Sequence[Entry], draws: Boots
             )
         )
     mark_front(rows, columns, spec.against)
-    whole, proportions = overall(entries, columns) if spec.overall else ({}, [])
-    return Block(place, columns, tuple(rows), whole, tuple(proportions))
+    block = Block(place, columns, tuple(rows))
+    if not spec.overall:
+        return block
+    whole, proportions = overall(entries, block.parted()[0])
+    return replace(block, overall=whole, proportions=tuple(proportions))
 
 
 def _measures(entry: Entry, columns: Sequence[Column], draws: Bootstrap) -> tuple[dict[str, Measure], list[str]]:

@@ -84,7 +84,7 @@ def legend(table: Table) -> list[str]:
     if any(block.overall for block in table.blocks):
         lines.append(
             "All tasks: interquartile mean of the scores that are proportions, and the chance that a seed beats the base on a task, ties half "
-            "(Agarwal et al. 2021); 95 % intervals by bootstrap over seeds within tasks, which three seeds leave narrow."
+            "(Agarwal et al. 2021); 95 % intervals by bootstrap over seeds within tasks: narrow with three seeds, none with one."
         )
     if any("tuning" in record.data for record in table.records):
         lines.append(
@@ -150,11 +150,11 @@ def _overall_sheet(table: Table, block: Block) -> list[Sheet]:
         known = (found.middle, found.improves)
         return [
             row.title,
-            *(f"{words.number(one[0])} {words.interval(one[1], one[2])}" if one else "" for one in known),
+            *(f"{words.number(one[0])} {words.interval(one[1], one[2])}".strip() if one else "" for one in known),
         ]
 
     head = ["method", f"interquartile mean of {len(block.proportions)} proportions", "chance to beat the base"]
-    return [_sheet(f"All {len(block.columns)} tasks", head, table, block, texts)]
+    return [_sheet(f"All {len(block.parted()[0])} tasks", head, table, block, texts)]
 
 
 def _along_sheet(table: Table, block: Block) -> list[Sheet]:

@@ -19,11 +19,11 @@ REPETITIONS = 2000
 
 
 class Aggregate(NamedTuple):
-    """A figure over tasks with its interval over runs."""
+    """A figure over tasks with its interval over runs; one run alone has none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def iqm(scores: ArrayLike) -> Array:
@@ -56,9 +56,12 @@ def over_runs(
 ) -> Aggregate:
     """A statistic of one or two matrices [R, T] with its percentile interval: runs are drawn within each task (stratified bootstrap)."""
     matrices = [np.asarray(one, float) for one in scores]
+    value = float(statistic(*matrices))
+    if all(len(matrix) == 1 for matrix in matrices):
+        return Aggregate(value, None, None)
     drawn = statistic(*(_redrawn(one, rng, repetitions) for one in matrices))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Aggregate(float(statistic(*matrices)), float(low), float(high))
+    return Aggregate(value, float(low), float(high))
 
 
 def _redrawn(scores: Array, rng: np.random.Generator, repetitions: int) -> Array:
