@@ -19,7 +19,7 @@ from polm_bench.report.render import render
 from polm_bench.report.sharing import sharing
 from polm_bench.report.spec import load_spec
 from polm_bench.report.table import build, records_folder
-from polm_bench.stats import holm
+from polm_bench.stats import benjamini_hochberg, holm
 
 approx = pytest.approx
 ARITHMETIC, TEXT = "arithmetic/exact_match", "text/bits_per_byte"
@@ -102,7 +102,10 @@ def test_the_base_is_one_model_however_many_seeds_it_stands_beside(table):
 def test_p_values_are_corrected_over_the_whole_table(table):
     measures = [m for row in table.blocks[0].rows for m in row.measures.values() if m.difference]
     assert len(measures) == 5 * 4
-    assert [m.p_holm for m in measures] == approx(holm([m.difference.p for m in measures]))
+    raw = [m.difference.p for m in measures]
+    assert [m.p_holm for m in measures] == approx(holm(raw))
+    assert [m.p_bh for m in measures] == approx(benjamini_hochberg(raw))
+    assert all(p <= m.p_bh + 1e-12 <= m.p_holm + 2e-12 for p, m in zip(raw, measures))
 
 
 def test_ranks_put_the_methods_that_move_the_score_before_those_that_do_not(table):

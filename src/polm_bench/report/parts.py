@@ -38,6 +38,7 @@ class Measure:
     seeds: int
     difference: Difference | None = None  # from the base, paired by item
     p_holm: float | None = None  # corrected over all differences of the table
+    p_bh: float | None = None  # the same, for the share of false ones among those found
     front: bool = False  # no other row is as good at a lower cost, or better at the same
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from polm_bench.report.items import Evaluation, align
 from polm_bench.report.measure import figure, gap, is_mean
 from polm_bench.report.parts import Block, Column, Entry, Row
-from polm_bench.stats import Bootstrap, corrected_pairs, holm, pair_p_values, rank_intervals
+from polm_bench.stats import Bootstrap, benjamini_hochberg, corrected_pairs, holm, pair_p_values, rank_intervals
 
 Ranks = dict[str, tuple[int, int]]
 
@@ -141,7 +141,7 @@ def _on_front(name: str, points: dict[str, tuple[float, float]]) -> bool:
 
 
 def correct(blocks: Sequence[Block]) -> None:
-    """Holm's correction over every difference from the base in the table."""
+    """Holm's and Benjamini and Hochberg's corrections over every difference from the base in the table."""
     rows = [row for block in blocks for row in block.rows]
     found = [
         (row, name, measure.difference.p)
@@ -149,5 +149,6 @@ def correct(blocks: Sequence[Block]) -> None:
         for name, measure in row.measures.items()
         if measure.difference is not None
     ]
-    for (row, name, _), p in zip(found, holm([p for *_, p in found]), strict=True):
-        row.measures[name] = replace(row.measures[name], p_holm=p)
+    raw = [p for *_, p in found]
+    for (row, name, _), holms, share in zip(found, holm(raw), benjamini_hochberg(raw), strict=True):
+        row.measures[name] = replace(row.measures[name], p_holm=holms, p_bh=share)

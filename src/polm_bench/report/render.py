@@ -76,6 +76,7 @@ def _figures(row: Row, column: str) -> dict[str, Any]:
         "difference_high": found.high if found else None,
         "p": found.p if found else None,
         "p_holm": measure.p_holm if measure else None,
+        "p_bh": measure.p_bh if measure else None,
         "test": found.test if found else None,
         "rank": row.ranks[column][0] if column in row.ranks else None,
         "rank_worst": row.ranks[column][1] if column in row.ranks else None,

@@ -75,7 +75,8 @@ def legend(table: Table) -> list[str]:
         "Scores: mean over seeds and items with its 95 % interval (bootstrap over seeds and clusters of items; Student's t over seeds for a figure "
         f"that no item has). * no other row is as good at lower {against}.",
         "Differences: paired by item, each with a 95 % interval of its own; the p-values are Holm-corrected over all "
-        f"{len(tested):,} differences of this table, so an interval may leave out zero beside a large p.",
+        f"{len(tested):,} differences of this table, so an interval may leave out zero beside a large p. Benjamini and Hochberg's stand in the CSV and "
+        "JSON (p_bh): of the differences with p_bh < 0.05 at most 5 % are expected to be none.",
         "Ranks: the best and the worst place that paired tests (Holm-corrected over the column's pairs) leave open, which are 1 + the number of "
         "methods found better, and the number of methods less those found worse. Methods that can't be told apart share the best place.",
     ]
