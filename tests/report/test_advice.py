@@ -127,6 +127,7 @@ def test_the_page_names_what_fits_what_does_not_and_what_to_run(records):
     for words in ("**2 methods fit**", "keeps text", "**4 methods don't**", "can't be told apart: run next", "seed=3"):
         assert words in text
     assert "about" not in text or "items would" in text
+    assert "**DPO and SIMPO can't" in text or "**SIMPO and DPO can't" in text
 
 
 def test_the_command_prints_json_of_what_it_found(spine, capsys):

@@ -41,7 +41,7 @@ def _sheets(one: Advice, wanted: Wanted) -> list[Sheet]:
     if one.next:
         lines = [[command, words.cost("wall_seconds", seconds)] for command, seconds in one.next.cells]
         found.append(
-            Sheet(f"{one.next.leader} and {one.next.rival} can't be told apart: run next", ["cell", "takes"], lines)
+            Sheet(f"{' and '.join(_tied(one, one.next))} can't be told apart: run next", ["cell", "takes"], lines)
         )
     return [sheet for sheet in found if sheet.lines]
 
@@ -79,7 +79,13 @@ def _said(one: Advice) -> list[str]:
     """What to run next, or why nothing."""
     if not one.fit:
         return [f"{_place(one)}: no method of the records fits. Allow more, or run others of this kind."]
-    return [_settled(one.fit) if one.next is None else _until(one.next)]
+    return [_settled(one.fit) if one.next is None else _until(one, one.next)]
+
+
+def _tied(one: Advice, told: Next) -> list[str]:
+    """Titles of the two that a next cell would tell apart."""
+    titles = {each.entry.name: _title(each) for each in one.fit}
+    return [titles[told.leader], titles[told.rival]]
 
 
 def _settled(fit: Sequence[Candidate]) -> str:
@@ -95,8 +101,8 @@ def _settled(fit: Sequence[Candidate]) -> str:
     return f"Nothing is left to settle: {first} leads."
 
 
-def _until(told: Next) -> str:
-    seen = f"{told.leader} and {told.rival} differ by {words.number(told.gap)}."
+def _until(one: Advice, told: Next) -> str:
+    seen = f"{' and '.join(_tied(one, told))} differ by {words.number(told.gap)}."
     if told.seeds is not None:
         return f"{seen} If that is so, {told.seeds} seeds of each show it with power 0.8."
     if told.items is not None:

@@ -119,6 +119,7 @@ def _legend(silent: Sequence[str]) -> tuple[str, ...]:
         "(Student's t over seeds for figures that no item has, costs among them).",
         "confirmed: the interval lies on the claimed side of zero or, where the claim is to keep a score, above minus its margin while the "
         "saved cost is lower. reversed: it lies wholly on the other side. Everything else is not confirmed. no data: it could not be read.",
+        "saved: the cost that the method claims to save, its own of the other row's.",
         "Intervals are not corrected for the number of claims: of twenty methods without any effect, one is expected to look confirmed or reversed.",
     ]
     if silent:
