@@ -102,6 +102,16 @@ def test_the_address_of_mlflow_is_told_without_its_login(home, monkeypatch, caps
     assert "127.0.0.1:9" in shown.err
 
 
+def test_a_crash_does_not_tell_what_its_message_quotes(planted, tmp_path):
+    code = "import os\nfrom polm_bench.cli import app\n"
+    code += "def crash(words): raise RuntimeError(f'with {dict(os.environ)}')\napp._dispatch = crash\napp.main(['ls'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "RuntimeError: with {" in done.stderr
+    assert "(removed)" in done.stderr
+    assert "PLANTED" not in done.stderr
+
+
 @pytest.mark.slow
 def test_a_run_that_meets_secrets_everywhere_leaves_none_behind(toy_model, home, tmp_path):
     """One cell that ends well with its record in MLflow, and one that fails with a secret in its reason."""

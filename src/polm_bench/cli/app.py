@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 
 from polm_bench.cli.arguments import parser
 from polm_bench.cli.parsing import MISTAKE
@@ -25,6 +26,7 @@ DONE, INTERRUPTED, PIPE_CLOSED = 0, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 a stage failed, 2 the user's mistake, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    sys.excepthook = _without_secrets
     atexit.register(gc.freeze)  # or all of PyTorch and lm-eval is looked through for garbage at the end: two seconds
     try:
         status = _dispatch(words)
@@ -46,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted: what is finished is kept; the same command goes on from there\n")
         return INTERRUPTED
     return status
+
+
+def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python says of a mistake of ours; its message may quote what the environment holds in confidence."""
+    from traceback import format_exception
+
+    from polm_bench.run.redact import scrub
+
+    sys.stderr.write(scrub("".join(format_exception(kind, error, trace))))
 
 
 def _dispatch(words: list[str]) -> int:
