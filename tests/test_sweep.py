@@ -46,7 +46,7 @@ def test_cells_share_stages_go_on_after_a_mistake_and_are_run_once(toy_model, tm
     assert {path: path.stat().st_mtime_ns for path in again.records} == written
     assert "this run made 0 in" in capsys.readouterr().err
     matrix = ["plan", "-m", "+recipe=sft,dpo,simpo", "model=path", *cells(toy_model, "sft")[0][2:], "--json"]
-    [trained] = (tmp_path / "store").glob("TrainSFT-*")
+    trained = next((tmp_path / "store").glob("TrainSFT-*"))
     trained.rename(tmp_path / "kept")
     assert main([*matrix[:2], "+recipe=sft,dpo", *matrix[3:]]) == 0
     assert planned(capsys)["missing"] == 0  # what was trained from it is there

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from polm_bench.budget import Budget
 from polm_bench.cell import IDENTITY, Plan, evaluations_of
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SEEDS = 2**32  # numpy takes no larger one
+
+
+class Make(Protocol):
+    """Makes the value that a group's `_target_` says."""
+
+    def __call__(self, config: dict[Any, Any], group: str, kind: type[T]) -> T: ...
 
 
 def plan(overrides: Sequence[str]) -> Plan:
@@ -114,7 +120,7 @@ def _checked(words: Sequence[str]) -> list[str]:
 def again(cell: Mapping[str, Any]) -> Plan:
     """The plan of a record's `cell`, as today's code reads the configuration that the record keeps. Raises what `plan` raises."""
     names = {group: str(cell[group]) for group in IDENTITY}
-    return _planned(dict(cell["config"]), names, cell.get("origins", {}), (), remember=True)
+    return _planned(dict(cell["config"]), names, cell.get("origins", {}), (), make=_remembered)
 
 
 def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
@@ -127,62 +133,6 @@ def _plan(composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[
             path = Path(str(config[group]["path"]))
             names[group] = path.name if group == "model" else path.stem  # Llama-3.2-1B has no suffix, rows.jsonl has
     return _planned(config, names, origins, overrides, search)
-
-
-def _planned(
-    config: dict[str, Any],
-    names: dict[str, str],
-    origins: Mapping[str, str],
-    overrides: Sequence[str],
-    search: dict[str, Any] | None = None,
-    remember: bool = False,
-) -> Plan:
-    def made(group: str, kind: type[T]) -> T:
-        if remember:  # the cells of a table differ in little
-            anything: Any = kind
-            known: T = _remembered(group, json.dumps(config[group], sort_keys=True), anything)
-            return known
-        return _made(config, group, kind)
-
-    seed = config["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
-        raise BadOverride(f"seed={seed}: a seed is a whole number from 0 to {SEEDS - 1}")
-    model = made("model", Model)
-    data = made("data", DataSource)
-    budget = made("budget", Budget)
-    suite = made("suite", Suite).pinned()
-    recipe = made("recipe", Recipe)
-    base = model.fetch()
-    context = Context(
-        recipe=names["recipe"],
-        base=base,
-        data=data,
-        budget=budget,
-        seed=seed,
-        lr_scale=model.lr_scale,
-        adapter_lr_scale=model.adapter_lr_scale,
-    )
-    graph = recipe.plan(context)
-    if "probe" in config:
-        graph = made("probe", Probe).attach(graph, context)
-    return Plan(
-        names=names,
-        seed=seed,
-        model=model,
-        data=data,
-        budget=budget,
-        suite=suite,
-        launch=made("launch", Launch),
-        track=str(config["track"]["name"]),
-        recipe=recipe,
-        context=context,
-        graph=graph,
-        evaluations=evaluations_of(base, graph, suite),
-        config=config,
-        origins=dict(origins),
-        overrides=tuple(overrides),
-        search=search,
-    )
 
 
 def _resolved(composed: DictConfig) -> dict[str, Any]:
@@ -242,7 +192,67 @@ def _made(config: dict[Any, Any], group: str, kind: type[T]) -> T:
     return value
 
 
+def _remembered(config: dict[Any, Any], group: str, kind: type[T]) -> T:
+    """The same, once a process: the cells of a table differ in little."""
+    anything: Any = kind
+    known: T = _of_text(group, json.dumps(config[group], sort_keys=True), anything)
+    return known
+
+
 @lru_cache(maxsize=512)
-def _remembered(group: str, text: str, kind: Any) -> Any:
-    """`_made` of a group's JSON, once a process."""
+def _of_text(group: str, text: str, kind: Any) -> Any:
     return _made({group: json.loads(text)}, group, kind)
+
+
+def _seed(config: Mapping[str, Any]) -> int:
+    seed = config["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
+        raise BadOverride(f"seed={seed}: a seed is a whole number from 0 to {SEEDS - 1}")
+    return seed
+
+
+def _planned(
+    config: dict[str, Any],
+    names: dict[str, str],
+    origins: Mapping[str, str],
+    overrides: Sequence[str],
+    search: dict[str, Any] | None = None,
+    make: Make = _made,
+) -> Plan:
+    seed = _seed(config)
+    model = make(config, "model", Model)
+    data = make(config, "data", DataSource)
+    budget = make(config, "budget", Budget)
+    suite = make(config, "suite", Suite).pinned()
+    recipe = make(config, "recipe", Recipe)
+    base = model.fetch()
+    context = Context(
+        recipe=names["recipe"],
+        base=base,
+        data=data,
+        budget=budget,
+        seed=seed,
+        lr_scale=model.lr_scale,
+        adapter_lr_scale=model.adapter_lr_scale,
+    )
+    graph = recipe.plan(context)
+    if "probe" in config:
+        graph = make(config, "probe", Probe).attach(graph, context)
+    return Plan(
+        names=names,
+        seed=seed,
+        model=model,
+        data=data,
+        budget=budget,
+        suite=suite,
+        launch=make(config, "launch", Launch),
+        track=str(config["track"]["name"]),
+        recipe=recipe,
+        context=context,
+        graph=graph,
+        evaluations=evaluations_of(base, graph, suite),
+        config=config,
+        origins=dict(origins),
+        overrides=tuple(overrides),
+        search=search,
+    )
