@@ -28,6 +28,12 @@ def test_methods_share_the_scores_of_a_fixed_reference():
     )
 
 
+def test_mismatched_completions_are_paid_for_by_what_reads_them():
+    row = {"first": [5, 6, 7], "first_len": 1, "second": [5, 6, 8, 9], "second_len": 2, "label": True}
+    assert model("+recipe=kto")._scored(row) == [4]
+    assert model("+recipe=apo_zero_unpaired")._scored(row) == []
+
+
 def test_rounds_start_from_and_compare_with_the_round_before():
     last = model("+recipe=sdpo")
     first = last.init
