@@ -180,7 +180,9 @@ def test_a_paradigm_may_have_more_seeds_than_the_table(world):
     assert "noisy-nano-nano-nano-nano-s4-" in names
     assert "base-nano-nano-nano-nano-s4-" in names
     assert "quiet-nano-nano-nano-nano-s4-" not in names
-    page = make(spec, load(world.records), world.conf).page
+    made = make(spec, load(world.records), world.conf)
+    page = made.page
+    assert len(made.records) == 8
     assert {row["recipe"]: row["seeds"] for row in page.rows} == {"noisy": 5, "quiet": 3}
     assert "seeds 0, 1, 2, 3, 4" in render(page, "md")
 

@@ -150,7 +150,7 @@ def at_page(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fact
         verb = "needed no more than" if cost.unit in CAPS else "were finished within"
         title = f"{sum(one.inside for one in known)} of {len(known)} methods {verb} {cost.whole()}"
         lacking = f"; without a record yet: {len(lines) - len(known)}" if len(lines) > len(known) else ""
-        parts.append(Part(words.place_line(place, spec.seeds), (Sheet(title + lacking, head, texts),)))
+        parts.append(Part(words.place_line(place, spec.every_seed()), (Sheet(title + lacking, head, texts),)))
         rows += [_row(place, one, columns) for one in lines]
     name = f"{spec.title}, at {cost.unit}={cost.amount:g}"
     content = {"name": spec.name, "title": name, "at": {cost.unit: cost.amount}, "rows": rows}
@@ -160,7 +160,7 @@ def at_page(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fact
 def _lines(
     spec: TableSpec, place: Place, cells: Cells, facts: Mapping[str, Facts], cost: Cost, draws: Bootstrap
 ) -> tuple[list[Line], list[Column]]:
-    found = {name: [cells.at(place, name, seed) for seed in spec.seeds] for name in spec.recipes}
+    found = {name: [cells.at(place, name, seed) for seed in spec.seeds_of(name)] for name in spec.recipes}
     ended = {name: [one for one in own if one and one.status == "ok"] for name, own in found.items()}
     evaluations = [[Evaluation(one, "self") for one in own] for own in ended.values()]
     columns = [Column(*one) for one in column_order(evaluations, spec.scores).items()]

@@ -58,13 +58,16 @@ def frontier(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fac
     found = {place: _points(spec, place, records, facts, draws) for place in spec.places()}
     every = [point for points in found.values() for point in points]
     parts = tuple(
-        Part(words.place_line(place, spec.seeds), (Sheet(_count(points), HEAD, [_line(point) for point in points]),))
+        Part(
+            words.place_line(place, spec.every_seed()),
+            (Sheet(_count(points), HEAD, [_line(point) for point in points]),),
+        )
         for place, points in found.items()
     )
     rows = [_row(point) for point in every]
-    content = {"name": spec.name, "title": spec.title, "seeds": list(spec.seeds), "points": rows}
+    content = {"name": spec.name, "title": spec.title, "seeds": spec.every_seed(), "points": rows}
     used = {record.id: record for point in every for record in point.records}
-    legend = (*LEGEND, *_trust(used.values()), *([ONE_SEED] if len(spec.seeds) == 1 else []))
+    legend = (*LEGEND, *_trust(used.values()), *([ONE_SEED] if len(spec.every_seed()) == 1 else []))
     page = Page(spec.name, spec.title, parts, legend, rows, content, drawing=lambda: svg(every))
     return page, tuple(used[name] for name in sorted(used))
 
@@ -102,7 +105,7 @@ def _points(
     points = []
     for recipe in spec.recipes:
         for settings in spec.settings(recipe):
-            found = [at(records, place, recipe, seed, settings) for seed in spec.seeds]
+            found = [at(records, place, recipe, seed, settings) for seed in spec.seeds_of(recipe)]
             statuses = ["missing" if record is None else record.status for record in found]
             known = tuple(record for record in found if record is not None)
             title = facts[recipe].title if recipe in facts else recipe

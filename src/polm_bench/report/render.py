@@ -119,5 +119,5 @@ def _content(table: Table) -> dict[str, Any]:
         }
         for block in table.blocks
     ]
-    content = {"name": table.spec.name, "title": table.spec.title, "seeds": list(table.spec.seeds), "blocks": blocks}
+    content = {"name": table.spec.name, "title": table.spec.title, "seeds": table.spec.every_seed(), "blocks": blocks}
     return content | {"missing": [list(cell) for cell in table.missing]}

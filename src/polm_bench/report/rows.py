@@ -30,7 +30,9 @@ def build(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Facts]
     used: list[Record] = []
     missing: list[tuple[str, ...]] = []
     for place in spec.places():
-        cells = {(recipe, seed): known.at(place, recipe, seed) for recipe in spec.recipes for seed in spec.seeds}
+        cells = {
+            (recipe, seed): known.at(place, recipe, seed) for recipe in spec.recipes for seed in spec.seeds_of(recipe)
+        }
         used += [record for record in cells.values() if record]
         missing += [tuple(place.overrides(*cell)) for cell, record in cells.items() if record is None]
         blocks.append(_block(spec, place, _entries(spec, cells, facts or {}), draws))
@@ -43,7 +45,7 @@ def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None], facts
     """An entry per recipe; the base and the SFT come from other recipes' records where theirs don't tell."""
     entries = []
     for recipe in spec.recipes:
-        found = [cells[recipe, seed] for seed in spec.seeds]
+        found = [cells[recipe, seed] for seed in spec.seeds_of(recipe)]
         statuses = Counter("missing" if record is None else record.status for record in found)
         known = tuple(record for record in found if record)
         ended = tuple(Evaluation(record, "self") for record in known if record.status == "ok")

@@ -80,7 +80,7 @@ def legend(table: Table) -> list[str]:
         "Ranks: the best and the worst place that paired tests (Holm-corrected over the column's pairs) leave open, which are 1 + the number of "
         "methods found better, and the number of methods less those found worse. Methods that can't be told apart share the best place.",
     ]
-    if len(table.spec.seeds) == 1:
+    if len(table.spec.every_seed()) == 1:
         lines.append(ONE_SEED)
     if any(block.overall for block in table.blocks):
         lines.append(
@@ -114,7 +114,7 @@ def legend(table: Table) -> list[str]:
 
 
 def place(table: Table, block: Block) -> str:
-    return words.place_line(block.place, table.spec.seeds)
+    return words.place_line(block.place, table.spec.every_seed())
 
 
 def _sheet(title: str, head: list[str], table: Table, block: Block, texts: Callable[[Row], list[str] | None]) -> Sheet:

@@ -51,7 +51,7 @@ def survey_page(spec: TableSpec, cells: Cells, facts: Mapping[str, Facts]) -> Pa
                 lines.append(_line(printed, row, number == 0, name, ours, told, found))
                 picks.append(_pick(name, str(row["method"]), facts))
                 rows.append(_row(printed, row, place, name, ours, told, found))
-        title = words.place_line(place, spec.seeds)
+        title = words.place_line(place, spec.every_seed())
         head = [*printed.columns.values(), "recipe", "ours", *_heads(printed, spec, place, cells), "cells"]
         sheet = Sheet(
             f"Table {printed.number} as printed, and what was measured",
@@ -96,7 +96,9 @@ def _ratio(cost: str, printed: Printed) -> str:
 
 def _heads(printed: Printed, spec: TableSpec, place: Place, cells: Cells) -> list[str]:
     """Heads of the measured columns; scores with the way that is better, as the records tell it."""
-    records = [record for name in spec.recipes for seed in spec.seeds if (record := cells.at(place, name, seed))]
+    records = [
+        record for name in spec.recipes for seed in spec.seeds_of(name) if (record := cells.at(place, name, seed))
+    ]
     ups = {column_of(score): bool(score["higher_is_better"]) for record in records for score in record.scores}
     heads = []
     for column in _columns(printed):
@@ -110,7 +112,9 @@ def _measured(
     printed: Printed, recipe: str, spec: TableSpec, place: Place, cells: Cells, draws: Bootstrap
 ) -> dict[str, Value]:
     """What the records of a recipe say in each measured column; columns without a figure are left out."""
-    records = [record for seed in spec.seeds if (record := cells.at(place, recipe, seed)) and record.status == "ok"]
+    records = [
+        record for seed in spec.seeds_of(recipe) if (record := cells.at(place, recipe, seed)) and record.status == "ok"
+    ]
     own = [Evaluation(record, "self") for record in records]
     pairs = [
         (one, Evaluation(one.record, printed.against)) for one in own if printed.against in one.record.data["rows"]
@@ -167,7 +171,7 @@ def _derived(
 def _told(recipe: str | None, spec: TableSpec, place: Place, cells: Cells) -> str:
     if recipe is None:
         return ""
-    found = [cells.at(place, recipe, seed) for seed in spec.seeds]
+    found = [cells.at(place, recipe, seed) for seed in spec.seeds_of(recipe)]
     statuses = ["missing" if record is None else record.status for record in found]
     return words.counts({status: statuses.count(status) for status in dict.fromkeys(statuses)})
 

@@ -44,7 +44,10 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     if spec.view == "effects" or spec.printed:
         cells, facts = Cells(records, spec.trials), recipe_facts(conf_dir)
         found = [
-            cells.at(place, recipe, seed) for place in spec.places() for recipe in spec.recipes for seed in spec.seeds
+            cells.at(place, recipe, seed)
+            for place in spec.places()
+            for recipe in spec.recipes
+            for seed in spec.seeds_of(recipe)
         ]
         used = sorted((record for record in found if record), key=lambda record: record.id)
         page = (survey_page if spec.printed else effect_page)(spec, cells, facts)
