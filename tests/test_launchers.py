@@ -26,10 +26,19 @@ from polm_bench.run.elsewhere import Elsewhere, Errand, Joblib, device_of, visib
 RECIPES = ("ipo", "simpo", "cdpo", "dpo", "orpo", "kto")
 ROOT = Path(__file__).resolve().parent.parent
 
+
+def a_cluster_answers() -> bool:
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
 LAUNCHES = [
     Joblib(name="joblib", jobs=3),
     pytest.param(Ray(name="ray", cpus=0.5), marks=pytest.mark.slow),
     pytest.param(Slurm(name="slurm", cluster="local"), marks=pytest.mark.slow),
+    pytest.param(
+        Slurm(name="slurm", cpus=1, minutes=20),
+        marks=[pytest.mark.slow, pytest.mark.skipif(not a_cluster_answers(), reason="there is no Slurm here")],
+    ),
 ]
 
 
