@@ -104,7 +104,7 @@ def test_a_wrong_word_is_named_with_what_there_is(said, words, expected):
         (["table", "reviews", "--jobs", "2"], "--jobs and --launch say how cells are run. Add --run"),
         (["power", "--effect", "nan"], "--effect nan: a difference to be seen is above zero"),
         (["report", "reviews", "--out", "/proc/no.html"], "/proc/no.html can't be written"),
-        (["compare", "dpo-nano", "simpoo", "--records", "results/five_paradigms/records"], "3 records start so"),
+        (["compare", "dpo-nano", "simpoo", "--records", "results/five_paradigms/records"], "records start so"),
         (
             ["compare", "dpo-nano-nano-nano-nano-s0", "simpoo", "--records", "results/five_paradigms/records"],
             "no record named 'simpoo'. Did you mean simpo-nano-nano-nano-nano-s0-",

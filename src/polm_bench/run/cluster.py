@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -104,6 +105,9 @@ class Slurm(Elsewhere):
         except (OSError, RuntimeError) as error:  # no sbatch, or what it says
             raise PolmError(f"launch=slurm: {first_line(error)}") from error
         running = dict(zip((errand.number for errand in errands), jobs, strict=True))
+        if self.cluster == "slurm":
+            number = jobs[0].job_id.partition("_")[0]
+            sys.stderr.write(f"Slurm's job {number}: `squeue --job {number}` says what it waits for\n")
         try:
             while running:
                 for number, job in [(number, job) for number, job in running.items() if job.done()]:
