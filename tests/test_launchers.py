@@ -149,6 +149,7 @@ def test_jobs_end_with_the_command_that_waits_for_them(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     script = (
         "from pathlib import Path; from tests.test_launchers import *;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a shell's background jobs ignore it
         f"list(Slurm(name='slurm', cluster='local').each(wait_long, errands(Path({str(tmp_path)!r}), ('x', 0))))"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) as command:
