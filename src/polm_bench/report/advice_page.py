@@ -22,7 +22,7 @@ def advice_page(found: Sequence[Advice], wanted: Wanted) -> Page:
 
 def _place(one: Advice) -> str:
     groups = " ".join(f"{group}={name}" for group, name in one.place._asdict().items())
-    return f"{groups}, best at {one.column.name} {'↑' if one.column.higher_is_better else '↓'}"
+    return f"{groups}, best at {words.directed(one.column)}"
 
 
 def _sheets(one: Advice, wanted: Wanted) -> list[Sheet]:

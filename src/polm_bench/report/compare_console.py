@@ -96,7 +96,7 @@ def _print_changes(title: str, changes: Changes, most: int | None, console: Cons
     for head in (title, "A", "B"):
         grid.add_column(head, overflow="fold" if most is None else "ellipsis", no_wrap=most is not None)
     for name, first, second in changes[:most]:
-        grid.add_row(f"  {name}", *(_plain("-" if value is None else str(value)) for value in (first, second)))
+        grid.add_row(f"  {name}", *(words.plain("-" if value is None else str(value)) for value in (first, second)))
     console.print(grid)
 
 
@@ -112,7 +112,7 @@ def _print_scores(scores: Sequence[ScoreDiff], console: Console) -> None:
     tasks = [score.column.partition("/")[0] for score in scores]
     for score, task in zip(scores, tasks, strict=True):
         name = task if tasks.count(task) == 1 else score.column
-        grid.add_row(*map(_plain, _score_cells(f"  {name} {'↑' if score.higher_is_better else '↓'}", score)))
+        grid.add_row(*map(words.plain, _score_cells(f"  {name} {words.arrow(score.higher_is_better)}", score)))
     console.print(grid)
     for score in scores:
         if score.left_out or score.other_prompts:
@@ -130,7 +130,7 @@ def _score_cells(name: str, score: ScoreDiff) -> list[str]:
         *cells,
         words.number(found.mean, True),
         words.interval(found.low, found.high, True),
-        words.p_value(score.p_holm).removeprefix("p ").removeprefix("= "),
+        words.p_alone(score.p_holm),
         f"+{score.gained} -{score.lost}",
     ]
 
@@ -143,7 +143,3 @@ def _print_example(score: ScoreDiff, kind: str, example: Example, whole: bool, c
     ):
         shown = f"  {name} {words.number(value)}  {' '.join(text.split())}"
         console.print(shown, highlight=False, markup=False, no_wrap=not whole, overflow="fold" if whole else "ellipsis")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

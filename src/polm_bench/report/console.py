@@ -55,7 +55,7 @@ def print_result(record: Record, console: Console) -> None:
     console.print(f"[bold]{_name(record, 'self')}[/bold]  {place}", highlight=False)
     if record.status != "ok":
         console.print(
-            f"[bold red]{record.status}[/bold red]: {_plain(record.data.get('reason') or 'no reason recorded')}"
+            f"[bold red]{record.status}[/bold red]: {words.plain(record.data.get('reason') or 'no reason recorded')}"
         )
     elif lines := lines_of(record):
         console.print(_result_grid(record, lines))
@@ -90,13 +90,13 @@ def _result_grid(record: Record, lines: list[Line]) -> Grid:
 def _cells(record: Record, line: Line, number: int, of: int) -> list[str]:
     """Texts of one line; the score's name is spread over the first two of its lines, to leave room."""
     task, _, metric = line.column.partition("/")
-    head, rest = task, f"  {metric} {'↑' if line.higher_is_better else '↓'} n={line.figure.items}"
+    head, rest = task, f"  {metric} {words.arrow(line.higher_is_better)} n={line.figure.items}"
     name = f"{head}{rest}" if of == 1 else (head, rest, *[""] * of)[number]
     cells = [name, _name(record, line.row), words.number(line.figure.value)]
-    cells.append(_plain(words.interval(line.figure.low, line.figure.high)))
+    cells.append(words.plain(words.interval(line.figure.low, line.figure.high)))
     if found := line.difference:
-        cells += [words.number(found.mean, True), _plain(words.interval(found.low, found.high, True))]
-        cells.append(words.p_value(line.p_holm).removeprefix("p ").removeprefix("= "))
+        cells += [words.number(found.mean, True), words.plain(words.interval(found.low, found.high, True))]
+        cells.append(words.p_alone(line.p_holm))
     return cells
 
 
@@ -219,7 +219,3 @@ def _name(record: Record, row: str) -> str:
     if row == "self":
         return str(record.cell["recipe"])
     return "start (SFT)" if row == "start" else row
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

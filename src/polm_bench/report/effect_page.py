@@ -71,7 +71,7 @@ def _claim(line: Effect) -> str:
     """`nano_steering/reward ↑ above start`, `nano_facts/acc ↑ within 0.02 of base at less served size`."""
     claim = line.claim
     metric = words.COST_NAMES.get(line.metric, line.metric)
-    arrow = ("↑" if line.better_high else "↓") if line.effect is not None else ""
+    arrow = words.arrow(line.better_high) if line.effect is not None else ""
     if claim.kind == "gain":
         return " ".join(filter(None, [metric, arrow, f"better than {claim.against}"]))
     saves = words.COST_NAMES.get(claim.saves, claim.saves) if claim.saves else ""

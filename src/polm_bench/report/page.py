@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from polm_bench.errors import UnknownName
+from polm_bench.report import words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,20 +66,20 @@ def print_page(page: Page, console: Console) -> None:
     from rich import box
     from rich.table import Table as Grid
 
-    console.print(f"[bold]{_markup(page.title)}[/bold]")
+    console.print(f"[bold]{words.plain(page.title)}[/bold]")
     for part in page.parts:
-        console.print(f"\n{_markup(part.title)}")
+        console.print(f"\n{words.plain(part.title)}")
         for sheet in part.sheets:
             for piece in fitting(sheet, console.width):
-                grid = Grid(box=box.SIMPLE_HEAD, title=_markup(sheet.title), title_justify="left", pad_edge=False)
+                grid = Grid(box=box.SIMPLE_HEAD, title=words.plain(sheet.title), title_justify="left", pad_edge=False)
                 for number, head in enumerate(piece.head):
                     left = number == 0 or is_prose(piece, number)
-                    grid.add_column(_markup(head), justify="left" if left else "right", overflow="fold")
+                    grid.add_column(words.plain(head), justify="left" if left else "right", overflow="fold")
                 for cells in piece.lines:
-                    grid.add_row(*map(_markup, cells), style="bold" if len(cells) == 1 else None)
+                    grid.add_row(*map(words.plain, cells), style="bold" if len(cells) == 1 else None)
                 console.print(grid)
     for line in page.legend:
-        console.print(_markup(line), style="dim")
+        console.print(words.plain(line), style="dim")
 
 
 def fitting(sheet: Sheet, width: int) -> list[Sheet]:
@@ -179,7 +180,3 @@ def _json(page: Page) -> str:
 def _cell(value: Any) -> Any:
     found = rounded(value)
     return "" if found is None else f"{found:.6g}" if isinstance(found, float) else found
-
-
-def _markup(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -56,6 +56,16 @@ def p_value(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def p_alone(p: float | None) -> str:
+    """The p-value where the column's head has the p: `0.041`, `< 0.001`."""
+    return p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def plain(text: str) -> str:
+    """Text that rich does not read as its markup."""
+    return text.replace("[", r"\[")
+
+
 def score(measure: Measure) -> str:
     """`0.620 [0.590, 0.650]`."""
     return f"{number(measure.value)} {interval(measure.low, measure.high)}".strip()
@@ -69,9 +79,14 @@ def difference(measure: Measure) -> str:
     return f"{number(found.mean, True)} {interval(found.low, found.high, True)}, {p_value(measure.p_holm)}"
 
 
+def arrow(higher_is_better: bool) -> str:
+    """The way that is better."""
+    return "↑" if higher_is_better else "↓"
+
+
 def directed(column: Column) -> str:
     """`task/metric ↑`."""
-    return f"{column.name} {'↑' if column.higher_is_better else '↓'}"
+    return f"{column.name} {arrow(column.higher_is_better)}"
 
 
 def column_head(column: Column, rows: tuple[Row, ...]) -> str:
