@@ -112,7 +112,7 @@ def _entries(place: Place, records: Sequence[Record]) -> list[Entry]:
     cells, seeds = Cells(own), sorted({record.cell["seed"] for record in own})
     found = []
     for recipe in sorted({record.cell["recipe"] for record in own}):
-        known = tuple(record for seed in seeds if (record := cells.at(place, recipe, seed)))
+        known = tuple(record for record in cells.of(place, recipe, seeds).values() if record)
         evaluations = tuple(Evaluation(record, "self") for record in known)
         if known:
             found.append(Entry(recipe, known, {"ok": len(known)}, evaluations, dict(known[0].data["recipe"])))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from polm_bench.errors import PolmError
 from polm_bench.report import words
-from polm_bench.report.choose import Cells, column_order
+from polm_bench.report.choose import Cells, column_order, ended_as
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure, gap
@@ -160,16 +160,14 @@ def at_page(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fact
 def _lines(
     spec: TableSpec, place: Place, cells: Cells, facts: Mapping[str, Facts], cost: Cost, draws: Bootstrap
 ) -> tuple[list[Line], list[Column]]:
-    found = {name: [cells.at(place, name, seed) for seed in spec.seeds_of(name)] for name in spec.recipes}
+    found = {name: list(cells.of(place, name, spec.seeds_of(name)).values()) for name in spec.recipes}
     ended = {name: [one for one in own if one and one.status == "ok"] for name, own in found.items()}
     evaluations = [[Evaluation(one, "self") for one in own] for own in ended.values()]
     columns = [Column(*one) for one in column_order(evaluations, spec.scores).items()]
     lines = []
     for name, own in found.items():
-        statuses = ["missing" if one is None else one.status for one in own]
-        counted = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
         title = facts[name].title if name in facts else name
-        lines.append(_line(name, title, counted, ended[name], [column.name for column in columns], cost, draws))
+        lines.append(_line(name, title, ended_as(own), ended[name], [column.name for column in columns], cost, draws))
     return lines, columns
 
 

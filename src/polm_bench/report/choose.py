@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,9 +36,18 @@ class Cells:
         tuned = self._found.get((place, recipe, seed, self._trials))
         return tuned or self._found.get((place, recipe, seed, 1))
 
+    def of(self, place: Place, recipe: str, seeds: Iterable[int]) -> dict[int, Record | None]:
+        """The records of a recipe's cells, by seed."""
+        return {seed: self.at(place, recipe, seed) for seed in seeds}
+
     def made(self, key: str) -> Record | None:
         """A record whose own model is the one that the evaluation with this key judged."""
         return self._made.get(key)
+
+
+def ended_as(cells: Iterable[Record | None]) -> dict[str, int]:
+    """How many of a recipe's cells ended how; a cell without a record is missing."""
+    return dict(Counter("missing" if record is None else record.status for record in cells))
 
 
 def age(record: Record) -> tuple[str, str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from polm_bench.report import words
-from polm_bench.report.choose import Cells
+from polm_bench.report.choose import Cells, ended_as
 from polm_bench.report.costs import COUNTED, cost_of, higher_is_better, is_cost
 from polm_bench.report.facts import Facts, Said
 from polm_bench.report.items import Evaluation
@@ -56,8 +55,8 @@ def effects(spec: TableSpec, place: Place, cells: Cells, facts: Mapping[str, Fac
 
 
 def _effect(one: Facts, claim: Said, spec: TableSpec, place: Place, cells: Cells, draws: Bootstrap) -> Effect:
-    own = {seed: cells.at(place, one.name, seed) for seed in spec.seeds_of(one.name)}
-    statuses = dict(Counter("missing" if record is None else record.status for record in own.values()))
+    own = cells.of(place, one.name, spec.seeds_of(one.name))
+    statuses = ended_as(own.values())
     pairs = _pairs(own, claim, place, cells)
     if isinstance(pairs, str):
         return Effect(one, claim, "no data", pairs, statuses, claim.metric, True)
@@ -82,7 +81,7 @@ def _pairs(
         found = [(Evaluation(one, "self"), Evaluation(one, claim.against)) for one in ended.values()]
         found = [pair for pair in found if claim.against in pair[1].record.data["rows"]]
         return found or f"its records have no row '{claim.against}'"
-    others = {seed: cells.at(place, claim.against, seed) for seed in ended}
+    others = cells.of(place, claim.against, ended)
     joined = [
         (Evaluation(record, "self"), Evaluation(other, "self"))
         for seed, record in ended.items()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
-from polm_bench.report.choose import age, changed_settings, setting_of
+from polm_bench.report.choose import age, changed_settings, ended_as, setting_of
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure
@@ -106,11 +106,11 @@ def _points(
     for recipe in spec.recipes:
         for settings in spec.settings(recipe):
             found = [at(records, place, recipe, seed, settings) for seed in spec.seeds_of(recipe)]
-            statuses = ["missing" if record is None else record.status for record in found]
             known = tuple(record for record in found if record is not None)
             title = facts[recipe].title if recipe in facts else recipe
-            counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-            points.append(Point(place, recipe, title, settings, known, counts, _values(known, draws), front=False))
+            points.append(
+                Point(place, recipe, title, settings, known, ended_as(found), _values(known, draws), front=False)
+            )
     return [point._replace(front=on_front(point, points)) for point in points]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from polm_bench.report.choose import Cells, column_order
+from polm_bench.report.choose import Cells, column_order, ended_as
 from polm_bench.report.costs import COSTS
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
@@ -30,29 +29,33 @@ def build(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Facts]
     used: list[Record] = []
     missing: list[tuple[str, ...]] = []
     for place in spec.places():
-        cells = {
-            (recipe, seed): known.at(place, recipe, seed) for recipe in spec.recipes for seed in spec.seeds_of(recipe)
-        }
-        used += [record for record in cells.values() if record]
-        missing += [tuple(place.overrides(*cell)) for cell, record in cells.items() if record is None]
+        cells = {name: known.of(place, name, spec.seeds_of(name)) for name in spec.recipes}
+        used += [record for own in cells.values() for record in own.values() if record]
+        missing += [
+            tuple(place.overrides(name, seed))
+            for name in cells
+            for seed, record in cells[name].items()
+            if record is None
+        ]
         blocks.append(_block(spec, place, _entries(spec, cells, facts or {}), draws))
     correct(blocks)
     used.sort(key=lambda record: record.id)
     return Table(spec, tuple(blocks), tuple(used), tuple(missing))
 
 
-def _entries(spec: TableSpec, cells: dict[tuple[str, int], Record | None], facts: Mapping[str, Facts]) -> list[Entry]:
+def _entries(
+    spec: TableSpec, cells: Mapping[str, Mapping[int, Record | None]], facts: Mapping[str, Facts]
+) -> list[Entry]:
     """An entry per recipe; the base and the SFT come from other recipes' records where theirs don't tell."""
     entries = []
     for recipe in spec.recipes:
-        found = [cells[recipe, seed] for seed in spec.seeds_of(recipe)]
-        statuses = Counter("missing" if record is None else record.status for record in found)
+        found = cells[recipe].values()
         known = tuple(record for record in found if record)
         ended = tuple(Evaluation(record, "self") for record in known if record.status == "ok")
         told = known[0].data["recipe"] if known else facts[recipe].meta if recipe in facts else {}
-        entries.append(Entry(recipe, known, dict(statuses), ended, dict(told)))
+        entries.append(Entry(recipe, known, ended_as(found), ended, dict(told)))
     made = {entry.name for entry in entries if entry.evaluations}
-    ended_well = [record for record in cells.values() if record and record.status == "ok"]
+    ended_well = [record for own in cells.values() for record in own.values() if record and record.status == "ok"]
     if "sft" not in made:
         entries = _borrowed("start", "sft (start)", "SFT that {} starts from", ended_well) + entries
     if "base" not in made and any("base" in record.data["rows"] for record in ended_well):

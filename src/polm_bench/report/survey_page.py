@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from polm_bench.report import words
 from polm_bench.report.charts import facts_of, picks_of
-from polm_bench.report.choose import Cells
+from polm_bench.report.choose import Cells, ended_as
 from polm_bench.report.costs import COUNTED, cost_of, higher_is_better
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation, column_of
@@ -96,14 +96,13 @@ def _ratio(cost: str, printed: Printed) -> str:
 
 def _heads(printed: Printed, spec: TableSpec, place: Place, cells: Cells) -> list[str]:
     """Heads of the measured columns; scores with the way that is better, as the records tell it."""
-    records = [
-        record for name in spec.recipes for seed in spec.seeds_of(name) if (record := cells.at(place, name, seed))
-    ]
+    found = [cells.of(place, name, spec.seeds_of(name)).values() for name in spec.recipes]
+    records = [record for own in found for record in own if record]
     ups = {column_of(score): bool(score["higher_is_better"]) for record in records for score in record.scores}
     heads = []
     for column in _columns(printed):
         name, _, rest = column.partition(",")
-        arrow = "" if name not in ups else " ↑" if ups[name] else " ↓"
+        arrow = f" {words.arrow(ups[name])}" if name in ups else ""
         heads.append(words.COST_NAMES.get(name, name) + arrow + (f",{rest}" if rest else ""))
     return heads
 
@@ -112,9 +111,8 @@ def _measured(
     printed: Printed, recipe: str, spec: TableSpec, place: Place, cells: Cells, draws: Bootstrap
 ) -> dict[str, Value]:
     """What the records of a recipe say in each measured column; columns without a figure are left out."""
-    records = [
-        record for seed in spec.seeds_of(recipe) if (record := cells.at(place, recipe, seed)) and record.status == "ok"
-    ]
+    all_of = cells.of(place, recipe, spec.seeds_of(recipe)).values()
+    records = [record for record in all_of if record and record.status == "ok"]
     own = [Evaluation(record, "self") for record in records]
     pairs = [
         (one, Evaluation(one.record, printed.against)) for one in own if printed.against in one.record.data["rows"]
@@ -171,9 +169,7 @@ def _derived(
 def _told(recipe: str | None, spec: TableSpec, place: Place, cells: Cells) -> str:
     if recipe is None:
         return ""
-    found = [cells.at(place, recipe, seed) for seed in spec.seeds_of(recipe)]
-    statuses = ["missing" if record is None else record.status for record in found]
-    return words.counts({status: statuses.count(status) for status in dict.fromkeys(statuses)})
+    return words.counts(ended_as(cells.of(place, recipe, spec.seeds_of(recipe)).values()))
 
 
 def _ours(one: Facts) -> str:

@@ -43,13 +43,8 @@ def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
         return Made(spec, replace(page, records=stood))
     if spec.view == "effects" or spec.printed:
         cells, facts = Cells(records, spec.trials), recipe_facts(conf_dir)
-        found = [
-            cells.at(place, recipe, seed)
-            for place in spec.places()
-            for recipe in spec.recipes
-            for seed in spec.seeds_of(recipe)
-        ]
-        used = sorted((record for record in found if record), key=lambda record: record.id)
+        found = [cells.of(place, name, spec.seeds_of(name)) for place in spec.places() for name in spec.recipes]
+        used = sorted((record for own in found for record in own.values() if record), key=lambda record: record.id)
         page = (survey_page if spec.printed else effect_page)(spec, cells, facts)
         return Made(spec, replace(page, records=used))
     return Made(spec, page_of(build(spec, records, recipe_facts(conf_dir))))
