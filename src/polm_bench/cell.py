@@ -13,6 +13,7 @@ from polm_bench.budget import Budget
 from polm_bench.data.source import DataSource
 from polm_bench.graph import KEY_LENGTH, Stage, identity, ordered
 from polm_bench.models import Model
+from polm_bench.paths import slug
 from polm_bench.recipes import Context, Graph, Recipe
 from polm_bench.run.launch import Launch
 from polm_bench.stages import Evaluate, Suite
@@ -46,7 +47,7 @@ class Plan:
         judges = {**self.evaluations, **{f"{row} probe": stage for row, stage in self.graph.probes.items()}}
         keys = "".join(f"{row}:{stage.key}" for row, stage in sorted(judges.items()))
         digest = hashlib.sha256(keys.encode()).hexdigest()[:KEY_LENGTH]
-        return "-".join([*(_slug(self.names[group]) for group in IDENTITY), f"s{self.seed}", digest])
+        return "-".join([*(slug(self.names[group]) for group in IDENTITY), f"s{self.seed}", digest])
 
     def stages(self) -> list[Stage]:
         """All stages, inputs before what reads them."""
@@ -116,7 +117,3 @@ def evaluations_of(base: Stage, graph: Graph, suite: Suite) -> dict[str, Stage]:
     if graph.judged:
         found["self"] = Evaluate(model=graph.model, suite=suite, decoder=graph.decoder)
     return found
-
-
-def _slug(name: str) -> str:
-    return name.replace("-", "_").replace("/", "_")

@@ -28,6 +28,11 @@ def home() -> Path:
     return Path(os.environ.get("POLM_HOME") or ".polm").expanduser().absolute()
 
 
+def slug(name: str) -> str:
+    """A name as a part of a record's, whose parts are joined by dashes."""
+    return name.replace("-", "_").replace("/", "_")
+
+
 def is_inside(path: Path, folder: Path) -> bool:
     """Whether a file lies in the folder with all links followed; those of the hub's cache lead from its snapshots to its blobs."""
     real, root = path.resolve(), folder.resolve()

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.errors import BadData, UnknownName
 from polm_bench.graph import FORBID
+from polm_bench.paths import slug
 from polm_bench.report.facts import Facts, recipe_facts
 from polm_bench.settings import read_yaml
 
@@ -130,7 +131,7 @@ class TableSpec:
             for name in (recipe, told.get(recipe, recipe), "base")
         }
         return [
-            "-".join([*(part.replace("-", "_").replace("/", "_") for part in (recipe, *place)), f"s{seed}", ""])
+            "-".join([*map(slug, (recipe, *place)), f"s{seed}", ""])
             for place in self.places()
             for seed, recipe in sorted(wanted)
         ]
