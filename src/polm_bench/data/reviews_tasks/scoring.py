@@ -8,8 +8,18 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.data.reviews import REVIEWS, SIGNED, ask, opening
-from polm_bench.data.snippets import VERSION, Snippet, archive_snippets, part, position, stable_hash
+from polm_bench.data.reviews import (
+    REVIEWS,
+    SIGNED,
+    VERSION,
+    Snippet,
+    archive_snippets,
+    ask,
+    opening,
+    part,
+    position,
+    stable_hash,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
