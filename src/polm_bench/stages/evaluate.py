@@ -150,6 +150,7 @@ def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
     manager = TaskManager(include_path=folders or None, include_defaults=not folders)
     loaded: dict[str, dict[str, Any]] = {}
     limits = {use.limit for use in suite.tasks.values()}
+    limit = limits.pop() if len(limits) == 1 else None
     limited: dict[str, list[int]] = {}
     try:
         for entry, use in suite.tasks.items():
@@ -158,9 +159,7 @@ def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
                 if use.shots is not None:
                     task.set_config(key="num_fewshot", value=use.shots)
                 task.set_fewshot_seed(seed=suite.seed)
-                if (
-                    use.limit and len(limits) > 1
-                ):  # lm-eval looks through all documents for these, for one limit it doesn't
+                if use.limit and not limit:  # for these lm-eval looks through all documents, for one limit it doesn't
                     limited[name] = list(range(min(use.limit, len(task.eval_docs))))
             for part, values in found.items():
                 loaded.setdefault(part, {}).update(values)
@@ -171,7 +170,7 @@ def _evaluate(suite: Suite, lm: PlainLM) -> dict[str, Any]:
     return lm_eval.evaluator.evaluate(
         lm=lm,
         task_dict=loaded,
-        limit=limits.pop() if len(limits) == 1 else None,
+        limit=limit,
         samples=limited or None,
         bootstrap_iters=1,  # closed-form standard errors; the intervals are ours
         log_samples=True,
