@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -173,7 +172,7 @@ class StudentTrainer(ScheduledTrainer):
         if not self.own.share or self.meter.spend.unit == "steps":
             return super().create_scheduler(num_training_steps, optimizer)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda _step: shape(self.optim, self.meter.share())
+            optimizer or self.optimizer, lambda _step: self.optim.rate(self.meter.share())
         )
         return self.lr_scheduler
 
@@ -182,15 +181,6 @@ def prompts_of(batch: Batch, side: str) -> list[list[int]]:
     """Token ids before the completion of each sequence of a batch of `StudentCollator`."""
     starts = batch[f"{side}completion_mask"].int().argmax(1).tolist()
     return [ids[:start] for ids, start in zip(batch[f"{side}input_ids"].tolist(), starts, strict=True)]
-
-
-def shape(optim: Optim, done: float) -> float:
-    """Factor of the learning rate when `done` (0 to 1) of the budget is spent."""
-    if done < optim.warmup:
-        return done / optim.warmup
-    rest = min(1.0, (done - optim.warmup) / (1 - optim.warmup))
-    shapes = {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant_with_warmup": 1.0}
-    return shapes[optim.schedule]
 
 
 class Meter(TrainerCallback):

@@ -250,12 +250,7 @@ def _by_the_clock(trainer: ScheduledTrainer, watch: Watch, optim: Optim) -> Call
     """Scheduler factory whose progress is the share of the seconds used, as the number of steps is not known."""
 
     def factor(_step: int) -> float:
-        done = min(1.0, watch.elapsed() / watch.spend.amount)
-        if done < optim.warmup:
-            return done / optim.warmup
-        rest = (done - optim.warmup) / (1 - optim.warmup)
-        shapes = {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant_with_warmup": 1.0}
-        return shapes[optim.schedule]
+        return optim.rate(min(1.0, watch.elapsed() / watch.spend.amount))
 
     def create(num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or trainer.optimizer, factor)

@@ -20,20 +20,10 @@ from polm_bench.errors import BadBudget, Diverged, PartDone
 from polm_bench.objectives.ppo import TokenLogps, kl
 from polm_bench.trainers.experience import Experience, Gatherer, Networks, Settings
 from polm_bench.trainers.logps import mixed
-from polm_bench.trainers.optim import Optim
 from polm_bench.trainers.tokens import collate, token_view
 
 CHECKPOINT = "policy.pt"
 POINTS = 50  # points of a training curve at most
-
-
-def learning_rate(optim: Optim, done: float) -> float:
-    """Rate at a share of the budget, as the number of steps is not known beforehand."""
-    if done < optim.warmup:
-        return optim.lr * done / optim.warmup
-    rest = min(1.0, (done - optim.warmup) / (1 - optim.warmup))
-    shapes = {"linear": 1 - rest, "cosine": 0.5 * (1 + math.cos(math.pi * rest)), "constant_with_warmup": 1.0}
-    return optim.lr * shapes[optim.schedule]
 
 
 class PolicyTrainer:
@@ -156,7 +146,7 @@ class PolicyTrainer:
         told = self.joined(told)
         self.pay([sum(map(len, experience.asked[row])) for row in rows])
         self.steps += 1
-        rate = learning_rate(settings.optim, (before + self.done()) / 2)
+        rate = settings.optim.rate((before + self.done()) / 2, settings.optim.lr)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         told["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self.networks.learning(), settings.optim.clip))
