@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import time
@@ -76,6 +77,8 @@ Work = Callable[[Stage, Job], None]
 
 def perform(stage: Stage, job: Job) -> None:
     """Run a stage in this process; peaks are those of the stage where the system lets them be reset."""
+    gc.collect()  # models of the stage before
+    gc.freeze()  # imports: every trainer asks for several collections, which would look through all of them again
     if job.launch.threads:
         import torch
 

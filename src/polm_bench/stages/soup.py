@@ -71,16 +71,15 @@ class GreedySoup(Stage):
 def held_out_loss(model: PreTrainedModel, rows: list[dict[str, list[int]]], pad_id: int, size: int) -> float:
     """Nats a token, over the completions' tokens of all rows together."""
     import torch
-    import torch.nn.functional as F
 
     from polm_bench.trainers.base import PadRight
+    from polm_bench.trainers.logps import sequence_logps
 
     collate, total, tokens = PadRight(pad_id), 0.0, 0
     with torch.inference_mode():
         for begin in range(0, len(rows), size):
             batch = {name: value.to(model.device) for name, value in collate(rows[begin : begin + size]).items()}
-            labels = batch.pop("labels")[:, 1:]
-            logits = model(**batch).logits[:, :-1].float()
-            total += float(F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum"))
-            tokens += int((labels != -100).sum())
+            found = sequence_logps(model, batch | {"completion_mask": batch.pop("labels") != -100})
+            total -= float(found.logps.sum())
+            tokens += int(found.lengths.sum())
     return total / tokens

@@ -6,6 +6,7 @@ Everything is made from seeded generators, so nothing is stored and nothing down
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from polm_bench.data.nano import countries, sentiment, skills, text
@@ -65,6 +66,11 @@ def rows(role: str, split: Split) -> list[Row]:
         raise ValueError(
             f"no rows of role '{role}', split '{split}'. Roles: {', '.join(_ROLES)}; splits: train, validation."
         )
+    return [dict(row) for row in _made(role, split)]
+
+
+@cache  # the stages and cells of a process read the same rows many times
+def _made(role: str, split: Split) -> list[Row]:
     return _ROLES[role](split)
 
 
@@ -75,6 +81,11 @@ def roles() -> tuple[str, ...]:
 
 def test_items(task: str) -> list[Item]:
     """Items of the test split for a task: one of `TEST_SIZES`."""
+    return list(_tested(task))
+
+
+@cache  # every evaluation asks for them
+def _tested(task: str) -> list[Item]:
     rng = generator("test", task)
     if task == "facts":
         return countries.every("test")
