@@ -119,7 +119,14 @@ def test_turning_spreads_an_outlier():
 def test_a_balanced_column_weighs_as_much_in_the_weight_as_in_the_input(problem):
     weight, gram, _ = problem
     scale = balance(weight, gram)
-    assert (weight * scale).pow(2).sum(0).allclose(gram.diagonal() / scale**2)
+    assert (weight * scale).pow(2).sum(0).allclose(gram.diagonal() / gram.max() / scale**2)
+
+
+def test_a_channel_that_is_never_seen_has_a_scale(problem):
+    weight, gram, _ = problem
+    gram[7], gram[:, 7] = 0.0, 0.0
+    scale = balance(weight, gram)
+    assert scale[7].item() == pytest.approx((1e-8 / weight[:, 7].pow(2).sum().item()) ** 0.25)
 
 
 def test_the_column_with_the_loudest_input_is_the_most_sensitive(problem):

@@ -252,6 +252,17 @@ def test_squared_gradients_are_those_of_each_sequence(model, rows):
         assert torch.allclose(found[name], part.weight.grad**2)
 
 
+def test_quips_columns_are_rescaled_before_the_hessian_is_damped():
+    part = torch.nn.Linear(16, 8, bias=False)
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)).double() * torch.logspace(-3, 0, 16)
+    gram = x.T @ x
+    weight = part.weight.detach().double()
+    for damping in (0.01, 0.5):
+        made = IncoherentRounding(calibration=None, bits=4, damping=damping, rho=2.4).coded(part, gram)
+        expected = (gram.diagonal() / gram.abs().max() / weight.pow(2).sum(0)) ** 0.25  # of H as it was seen
+        assert made.balance.double().allclose(expected, rtol=1e-5)
+
+
 def test_a_model_that_is_not_as_small_as_asked_is_an_error(model):
     with pytest.raises(ArithmeticError, match=r"0\.0% of the weights are zero after pruning, 50\.0% were asked for"):
         check_sparsity(model, 0.5, None)

@@ -153,8 +153,12 @@ def turned(matrix: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def balance(weight: Tensor, gram: Tensor) -> Tensor:
-    """QuIP's rescaling [N] (the authors' method.py, preproc): (diag(H) / diag(W^T W))^(1/4), by which columns of W are multiplied before they are rounded."""
-    return (gram.diagonal() / weight.double().pow(2).sum(0).clamp(min=1e-12)).clamp(min=1e-12) ** 0.25
+    """QuIP's rescaling [N] (the authors' method.py, preproc), by which columns of W are multiplied before they are rounded.
+
+    (diag(H) / diag(W^T W))^(1/4) for H of largest entry 1, with 1e-8 as the least of both, so that a channel that is never seen has a scale too.
+    """
+    seen = (gram.diagonal() / gram.abs().max()).clamp(min=1e-8)
+    return (seen / weight.double().pow(2).sum(0).clamp(min=1e-8)) ** 0.25
 
 
 def sensitivity(weight: Tensor, rounded: Tensor, gram: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from polm_bench.models.coded import CodedLinear
 
+TURNED_DAMPING = 1e-2  # QuIP's method.py, preproc: of the turned Hessian's mean diagonal, besides --percdamp
+
 
 @dataclass(frozen=True, config=FORBID)
 class ColumnRounding(Compression):
@@ -55,9 +57,11 @@ class ColumnRounding(Compression):
 class IncoherentRounding(ColumnRounding):
     """Weights turned by random orthogonal matrices, so that none stands out, then rounded.
 
-    QuIP (Chee et al. 2023, arXiv:2307.13304; the authors' method.py), without the random permutations that there go before and after each turn. The
-    turns are drawn from the stage's seed and stored.
+    QuIP (Chee et al. 2023, arXiv:2307.13304; the authors' method.py, preproc: rescaled, turned, damped), without the random permutations that there go
+    before and after each turn. The turns are drawn from the stage's seed and stored.
     """
+
+    version: ClassVar[int] = 2
 
     rho: float = Field(gt=0)  # the grid reaches this many root mean squares of the turned weights
 
@@ -77,13 +81,13 @@ class IncoherentRounding(ColumnRounding):
         )
 
         weight = part.weight.detach().double()
-        damped = gram + self.damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        scale = balance(weight, damped)
+        scale = balance(weight, gram)
         sizes = divisors(len(weight)), divisors(len(gram))
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         left, right = ([orthogonal(size, generator) for size in pair] for pair in sizes)
         spread = turned(turned(weight * scale, *left).T, *right).T
-        seen = turned(turned(damped / scale[:, None] / scale, *right).T, *right)
+        seen = turned(turned(gram / scale[:, None] / scale, *right).T, *right)
+        seen = seen + TURNED_DAMPING * seen.diagonal().mean() * torch.eye(len(seen), dtype=seen.dtype)
         reach = self.rho * spread.pow(2).mean().sqrt()
         most = 2**self.bits - 1
         steps = torch.full((len(weight), 1), float(2 * reach / most), dtype=torch.double)
