@@ -46,7 +46,7 @@ class Compress(Recipe):
                 init=model,
                 data=ctx.rows("sft"),
                 spend=ctx.budget.part(1.0 if start is ctx.base else 1 - share),
-                optim=ctx.scaled(self.recover.optim),
+                optim=ctx.scaled(self.recover.optim, "adapter"),
                 seed=ctx.seed,
                 adapter=self.recover.adapter,
             )
