@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from polm_bench.objectives.editing import Likelihood, OverTone, essence_drift, ngram_entropy, rank_one, spread
+from polm_bench.objectives.editing import (
+    Likelihood,
+    OverTone,
+    PatchLoss,
+    essence_drift,
+    ngram_entropy,
+    rank_one,
+    spread,
+)
 
 
 def test_likelihood_of_a_fair_choice_of_four_is_two_bits():
@@ -102,3 +110,14 @@ def test_a_text_that_repeats_itself_has_no_entropy():
     # eight different words: seven pairs and six triples, all different
     assert ngram_entropy(list("abcdefgh")) == pytest.approx((2 / 3 * math.log2(7) + 4 / 3 * math.log2(6)) / 2)
     assert ngram_entropy(["one"]) == 0
+
+
+def test_a_patch_costs_by_hand():
+    """Two patches, three memories, the two largest of each count."""
+    loss = PatchLoss(active=2.0, memory=10.0, quiet=-3.0, margin=3.0, own_top=5, memory_top=2)
+    own, other = torch.tensor([1.0, 0.0]), torch.tensor([[-3.0, -9.0], [-9.0, -4.0], [-9.0, -9.0]])
+    activation = (math.exp(-1) + 1) / 2
+    loud, near = (math.exp(0) + math.exp(-1)) / 2, (math.exp(-3 - 1 + 3) + math.exp(-4 - 0 + 3)) / 2
+    assert loss.activation(own).item() == pytest.approx(activation)
+    assert loss.disturbance(own, other).item() == pytest.approx(loud + near)
+    assert loss(own, other).item() == pytest.approx(2 * activation + 10 * (loud + near))

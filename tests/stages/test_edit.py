@@ -11,12 +11,14 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.data.source import Rows
 from polm_bench.graph import FORBID, Stage
-from polm_bench.objectives.editing import Likelihood
+from polm_bench.objectives.editing import Likelihood, PatchLoss
 from polm_bench.run.job import Job, silent
 from polm_bench.run.launch import Launch
-from polm_bench.stages.edit import EditByTraining, Hold, Place
+from polm_bench.stages.edit import Batches, EditByTraining, Hold, Place, answer_loss
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory, arrange
+from polm_bench.stages.edit_neurons import Ensemble, chance
+from polm_bench.stages.edit_patch import EditPatches
 from polm_bench.stages.edit_scores import EditScores
 from polm_bench.stages.facts import FACTS, PickFacts, pick
 
@@ -52,6 +54,8 @@ class Facts(Rows):
     def load(self, split):
         if self.role == "corpus":
             return [{"text": "The river is wide and the bridge is old, so people walk slowly over it. " * 4}] * 6
+        if self.role == "sft":
+            return [{"prompt": asked(f"How many are {n}?"), "completion": f"{n} of them."} for n in range(8)]
         return [fact("Italy"), fact("Spain"), fact("Peru", near="Cuba")]
 
 
@@ -59,11 +63,13 @@ SEARCH = ValueSearch(steps=20, lr=0.5, kl=0.0625, decay=1e-3, clamp=50.0, enough
 PICKED = PickFacts(Given(), Facts("facts"), 3, 0)
 
 
-def edit_by_training(spend=Spend("steps", 100, 4, 64), passes=60, bound=None, hold=None):
+def edit_by_training(
+    spend=Spend("steps", 100, 4, 64), passes=60, bound=None, hold=None, weights=DOWN, ensemble=None, slots=None
+):
     return EditByTraining(
         init=Given(),
         facts=PICKED,
-        place=Place(DOWN, 0.6),
+        place=Place(weights, 0.6),
         loss=Likelihood(),
         spend=spend,
         lr=0.01,
@@ -72,6 +78,8 @@ def edit_by_training(spend=Spend("steps", 100, 4, 64), passes=60, bound=None, ho
         seed=0,
         bound=bound,
         hold=hold,
+        ensemble=ensemble,
+        slots=slots,
     )
 
 
@@ -92,6 +100,24 @@ def edit_located(method, spend=Spend("steps", 500, 4, 64)):
 
 def edit_memory(spend=Spend("steps", 500, 4, 64)):
     return EditMemory(init=Given(), facts=PICKED, depth=0.0, radius=0.01, lr=0.3, steps=100, spend=spend, seed=0)
+
+
+def edit_patches(spend=Spend("steps", 500, 4, 64), facts=PICKED):
+    return EditPatches(
+        init=Given(),
+        facts=facts,
+        memory=Facts("sft"),
+        memory_rows=8,
+        loss=PatchLoss(active=1.0, memory=10.0, quiet=-3.0, margin=3.0, own_top=5, memory_top=1000),
+        spend=spend,
+        lr=1e-2,
+        amplify=10.0,
+        clip=5.0,
+        steps=150,
+        most=5,
+        enough=0.1,
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +206,7 @@ def test_an_edit_stops_where_its_spend_ends(world):
     assert run(edit_by_training(Spend("steps", 2, 2, 64)), world).ledger.notes["steps"] == 2
     assert run(edit_located("rome", Spend("steps", 3, 4, 64)), world).ledger.notes["steps"] == 3
     assert run(edit_memory(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
+    assert run(edit_patches(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
 
 
 @pytest.mark.slow
@@ -267,3 +294,104 @@ def test_scores_say_how_many_items_they_have_and_agree_with_them(world):
     ]
     assert len(kept) == 3
     assert len(json.loads((world / PICKED.key / FACTS).read_text())) == 3
+
+
+def logits_of(folder, text):
+    """What a model folder, loaded from disk, says to a text."""
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer
+
+    with torch.no_grad():
+        return load_model(folder, "float32")(**load_tokenizer(folder)(text, return_tensors="pt")).logits
+
+
+@pytest.mark.slow
+def test_patches_say_the_new_answers_and_leave_the_weights_alone(world):
+    from safetensors.torch import load_file
+
+    stage = edit_patches()
+    job = run(stage, world)
+    after = scores(world, stage)
+    assert after["edit_efficacy", "exact_match"] == 1.0 > scores(world, Given())["edit_efficacy", "exact_match"]
+    start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
+    assert all(found[name.replace("1.mlp.", "1.mlp.inner.")].equal(start[name].float()) for name in start)
+    added = {name: weight.shape for name, weight in found.items() if ".down." in name or ".up." in name}
+    assert set(added.values()) == {
+        (job.ledger.notes["patches"], 128),
+        (job.ledger.notes["patches"],),
+        (128, job.ledger.notes["patches"]),
+        (128,),
+    }
+
+
+@pytest.mark.slow
+def test_what_is_said_already_gets_no_patch_and_no_patch_leaves_the_start_to_the_bit(world):
+    rows = json.loads((world / PICKED.key / FACTS).read_text())
+    made = []
+    for seed, told in enumerate(([], rows[:1], [rows[0], rows[0]]), 1):
+        facts = PickFacts(Given(), Facts("facts"), 3, seed)
+        (world / facts.key).mkdir()
+        (world / facts.key / FACTS).write_text(json.dumps(told))
+        made.append(run(edit_patches(facts=facts), world))
+    nothing, once, twice = made
+    text = "The river is wide."
+    assert logits_of(nothing.out, text).equal(logits_of(world / Given().key, text))
+    assert once.ledger.notes["patches"] == twice.ledger.notes["patches"] > 0
+    assert logits_of(once.out, text).equal(logits_of(twice.out, text))
+
+
+@pytest.mark.slow
+def test_attributions_add_up_to_what_the_weights_do_to_the_chance(world):
+    """Completeness of integrated gradients: their sum is P(all weights) - P(none of them)."""
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer
+    from polm_bench.probes.flops import count_flops
+    from polm_bench.trainers.purse import Purse
+
+    folder, spend = world / Given().key, Spend("steps", 1000, 4, 64)
+    model = load_model(folder, "float32")
+    facts = json.loads((world / PICKED.key / FACTS).read_text())
+    batches = Batches(spend, load_tokenizer(folder), facts, [], model.device)
+    purse = Purse(spend, count_flops(model))
+    weight = model.get_parameter("model.layers.1.mlp.down_proj.weight")
+    model.requires_grad_(False)
+    weight.requires_grad_(True)
+    before = weight.detach().clone()
+    found = Ensemble(points=32, kept=0.1, look=0.9).attribution(model, batches, purse)
+    assert weight.equal(before)
+    (batch,) = batches.each(purse)
+    with torch.no_grad():
+        whole = answer_loss(model, batch["new"], chance)
+        weight.zero_()
+        none = answer_loss(model, batch["new"], chance)
+    assert float(found["model.layers.1.mlp.down_proj.weight"].sum()) == pytest.approx(float(whole - none), rel=0.05)
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_all_that_an_edit_moves(world):
+    from safetensors.torch import load_file
+
+    stage = edit_by_training(ensemble=Ensemble(points=2, kept=0.1, look=0.25))
+    job = run(stage, world)
+    start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
+    moved = {name: int((found[name] != start[name]).sum()) for name in start}
+    assert {name for name, count in moved.items() if count} == {"model.layers.1.mlp.down_proj.weight"}
+    assert sum(moved.values()) <= job.ledger.notes["trainable_params"] == int(0.1 * 128 * 256)
+    assert scores(world, stage)["edit_efficacy", "preferred"] == 1.0
+    short = edit_by_training(Spend("steps", 4, 2, 64), ensemble=Ensemble(points=2, kept=0.1, look=0.25))
+    assert run(short, world).ledger.notes["steps"] == 4
+
+
+@pytest.mark.slow
+def test_slots_learn_the_new_answers_beside_a_model_that_stays(world):
+    from safetensors.torch import load_file
+
+    stage = edit_by_training(slots=16, weights=r"layers\.{layer}\.mlp\.(down|up)\.weight$")
+    job = run(stage, world)
+    assert job.ledger.notes["trainable_params"] == 2 * 16 * 128
+    assert scores(world, stage)["edit_efficacy", "exact_match"] == 1.0
+    start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
+    assert all(found[name.replace("1.mlp.", "1.mlp.inner.")].equal(start[name].float()) for name in start)
+    assert found["model.layers.1.mlp.down.bias"].abs().max() == found["model.layers.1.mlp.up.bias"].abs().max() == 0

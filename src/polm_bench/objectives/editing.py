@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID
@@ -68,6 +68,39 @@ class OverTone(EditLoss):
         mixed = self.mix * plain + (1 - self.mix) * own
         agrees = mixed.argmax(-1, keepdim=True) == labels[:, None]
         return mixed.where(agrees, plain)
+
+
+@dataclass(frozen=True, config=FORBID)
+class PatchLoss:
+    """What a neuron costs that should answer to one token's query q and to no other; `a` is its input, q k + b.
+
+    Huang et al. 2023, Transformer-Patcher (arXiv:2301.09785; the authors' src/models/patch.py and src/utils.py), with S the mean of the
+    largest few of its argument: active * S(exp(-a(own))) + memory * (S(exp(a(other) - quiet)) + S(exp(a(other) - a(own) + margin)))
+    """
+
+    active: NonNegativeFloat  # weight of the activation loss, a there
+    memory: NonNegativeFloat  # weight of the memory loss, m there
+    quiet: float  # what `a` should stay below elsewhere, beta there
+    margin: float  # by how much its own `a` should be above all others, -gamma there
+    own_top: PositiveInt  # patches that S counts in the activation loss
+    memory_top: PositiveInt  # pairs of patch and memory that S counts in the memory loss
+
+    def __call__(self, own: Tensor, other: Tensor) -> Tensor:
+        """Loss, from inputs [P] of the patches at their own queries, and [M, P] at the memory's."""
+        return self.active * self.activation(own) + self.memory * self.disturbance(own, other)
+
+    def activation(self, own: Tensor) -> Tensor:
+        return mean_of_largest((-own).exp(), self.own_top)
+
+    def disturbance(self, own: Tensor, other: Tensor) -> Tensor:
+        loud, near = other - self.quiet, other - own + self.margin
+        return mean_of_largest(loud.exp(), self.memory_top) + mean_of_largest(near.exp(), self.memory_top)
+
+
+def mean_of_largest(values: Tensor, count: int) -> Tensor:
+    """Mean of the `count` largest of all values together, or of all where there are fewer."""
+    flat = values.flatten()
+    return flat.topk(min(count, len(flat))).values.mean()
 
 
 def essence_drift(after: Tensor, before: Tensor) -> Tensor:

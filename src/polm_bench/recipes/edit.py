@@ -6,11 +6,13 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID, Stage
-from polm_bench.objectives.editing import EditLoss
+from polm_bench.objectives.editing import EditLoss, PatchLoss
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.stages.edit import EditByTraining, Hold, Place
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory
+from polm_bench.stages.edit_neurons import Ensemble
+from polm_bench.stages.edit_patch import EditPatches
 from polm_bench.stages.edit_scores import EditScores
 from polm_bench.stages.facts import PickFacts
 from polm_bench.trainers.optim import Optim
@@ -55,6 +57,9 @@ class TrainedEdit(Edit):
     enough: NonNegativeFloat
     bound: float | None = None  # for a 7B model; times model.lr_scale, as it is a length of steps
     terms: EditWithTerms | None = None
+    ensemble: Ensemble | None = None
+    slots: PositiveInt | None = None
+    scale_lr: bool = True  # False: the rate holds for any model, as for weights that are new
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> SFT -> facts -> trained on them (what is left of the budget, at most)."""
@@ -66,10 +71,12 @@ class TrainedEdit(Edit):
             place=self.place,
             loss=self.loss,
             spend=ctx.budget.part(1 - ctx.budget.sft_share),
-            lr=self.lr * ctx.lr_scale,
+            lr=self.lr * (ctx.lr_scale if self.scale_lr else 1.0),
             passes=self.passes,
             enough=self.enough,
             seed=ctx.seed,
+            ensemble=self.ensemble,
+            slots=self.slots,
             bound=None if self.bound is None else self.bound * ctx.lr_scale,
             hold=None if terms is None else Hold(terms.forget, terms.retain, ctx.rows("corpus")),
         )
@@ -124,6 +131,40 @@ class MemoryEdit(Edit):
             lr=self.lr,
             steps=self.steps,
             spend=ctx.budget.part(1 - ctx.budget.sft_share),
+            seed=ctx.seed,
+        )
+        return self.graph(ctx, start, facts, edited)
+
+
+@dataclass(frozen=True, config=FORBID)
+class PatchedEdit(Edit):
+    """Neurons added to the last MLP."""
+
+    loss: PatchLoss
+    lr: PositiveFloat
+    amplify: PositiveFloat
+    clip: PositiveFloat
+    steps: PositiveInt
+    most: PositiveInt
+    enough: PositiveFloat
+    memory_rows: PositiveInt
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT -> facts -> patches trained on them (what is left of the budget, at most)."""
+        start, facts = self.begin(ctx)
+        edited = EditPatches(
+            init=start,
+            facts=facts,
+            memory=ctx.rows("sft"),
+            memory_rows=self.memory_rows,
+            loss=self.loss,
+            spend=ctx.budget.part(1 - ctx.budget.sft_share),
+            lr=self.lr,
+            amplify=self.amplify,
+            clip=self.clip,
+            steps=self.steps,
+            most=self.most,
+            enough=self.enough,
             seed=ctx.seed,
         )
         return self.graph(ctx, start, facts, edited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -15,6 +15,7 @@ from polm_bench.data.source import Rows
 from polm_bench.errors import BadModel
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import EditLoss
+from polm_bench.stages.edit_neurons import Ensemble
 from polm_bench.stages.facts import PickFacts, read_facts
 from polm_bench.stages.merge import finish
 
@@ -68,7 +69,8 @@ class Hold:
 class EditByTraining(Stage):
     """All facts in one batch edit: passes over them until their loss is small, the number of passes or the spend is reached.
 
-    With `bound`: Zhu et al. 2020 (arXiv:2012.00363): minimise the loss on the new facts with |theta - theta_0|_inf <= bound, by projection
+    With `slots`: Dong et al. 2022, CaliNet (arXiv:2210.03329): GELU(h K^T) V is added to what the MLP of the place's layer says to h, K and V
+    [slots, hidden] are trained and the model is not; V starts at 0. With `bound`: Zhu et al. 2020 (arXiv:2012.00363): minimise the loss on the new facts with |theta - theta_0|_inf <= bound, by projection
     after every step.
     """
 
@@ -83,18 +85,26 @@ class EditByTraining(Stage):
     seed: int
     bound: float | None = None  # largest change of a weight
     hold: Hold | None = None
+    ensemble: Ensemble | None = None  # the part of the place's weights that is trained
+    slots: PositiveInt | None = None  # put beside the MLP of the place's layer
 
     def run(self, job: Any) -> None:
         import torch
         from transformers import set_seed
 
+        from polm_bench.models.bottleneck import Bottleneck
         from polm_bench.models.load import load_model, load_tokenizer
+        from polm_bench.models.structure import write_structure
         from polm_bench.probes.flops import count_flops
         from polm_bench.trainers.purse import Purse
 
         set_seed(self.seed)
         folder = job.path(self.init)
         model, tokenizer = load_model(folder, "float32", job.device), load_tokenizer(folder)
+        if self.slots is not None:
+            beside = Bottleneck((f"layers.{self.place.layer(model)}.mlp",), "parallel", "gelu", self.slots)
+            beside.apply(model)
+            write_structure(beside, job.out)
         names = set(self.place.names(model))
         for name, weight in model.named_parameters():
             weight.requires_grad_(name in names)
@@ -105,6 +115,12 @@ class EditByTraining(Stage):
         held = self.hold.rows.read(job, "train") if self.hold else []
         batches = Batches(self.spend, tokenizer, read_facts(job.path(self.facts)), held, model.device)
         start = copy.deepcopy(model) if self.hold else model  # looked at only where something holds the rest in place
+        trained = sum(weight.numel() for weight in edited)
+        if self.ensemble is not None:
+            masks = self.ensemble.masks(model, batches, purse)
+            trained = sum(int(mask.sum()) for mask in masks.values())
+            for name, mask in masks.items():
+                model.get_parameter(name).register_hook(mask.mul)
         for number in range(self.passes):
             losses = [
                 self._step(model, batch, optimizer, edited, before, start, purse) for batch in batches.each(purse)
@@ -114,7 +130,7 @@ class EditByTraining(Stage):
             job.progress(number + 1, self.passes, "passes")
             if mean < self.enough or purse.empty():
                 break
-        purse.settle(job, sum(weight.numel() for weight in edited), model.num_parameters())
+        purse.settle(job, trained, model.num_parameters())
         moved = [(a.detach() - b).abs().max().item() for a, b in zip(edited, before, strict=True)]
         job.ledger.note(largest_change=max(moved))
         finish(job, model.eval(), folder)
@@ -137,7 +153,7 @@ class EditByTraining(Stage):
         if self.hold is not None:
             total = total - self.hold.forget * answer_loss(model, batch["old"], self.loss)
             total = total + self.hold.retain * drift(model, start, batch["kept"])
-        purse.pay([int(length) for part in batch.values() for length in part["attention_mask"].sum(1)])
+        purse.pay(lengths_of(batch))
         if learned.item() >= self.enough:
             optimizer.zero_grad()
             total.backward()
@@ -149,8 +165,13 @@ class EditByTraining(Stage):
         return learned.item()
 
 
-def answer_loss(model: PreTrainedModel, batch: Batch, loss: EditLoss) -> Tensor:
-    """Mean over rows of the mean over the answer's tokens, in nats."""
+def lengths_of(batch: Mapping[str, Batch]) -> list[int]:
+    """Tokens of every row of all parts."""
+    return [int(length) for part in batch.values() for length in part["attention_mask"].sum(1)]
+
+
+def answer_loss(model: PreTrainedModel, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Mean over rows of the mean over the answer's tokens, in the unit of `loss`."""
     labels = batch["labels"][:, 1:]
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     counted = labels != -100
