@@ -13,14 +13,17 @@ from polm_bench.data.domains import DomainRows
 from polm_bench.data.source import Rows
 from polm_bench.errors import BadData, BadModel
 from polm_bench.graph import FORBID, Stage
+from polm_bench.objectives.aligning import Transport, WeightMatching
 from polm_bench.objectives.merging import Average, FisherAverage, RegMean
 from polm_bench.run.job import Job, silent
 from polm_bench.run.launch import Launch
 from polm_bench.stages.adamerging import LearnCoefficients
+from polm_bench.stages.align import AlignUnits, units
 from polm_bench.stages.fuse import TrainFused
-from polm_bench.stages.merge import CombineWeights, MergeModels, WeightStatistics
+from polm_bench.stages.merge import CombineWeights, MergeModels, WeightStatistics, put, weights_of
 from polm_bench.stages.sft import TrainSFT
 from polm_bench.stages.soup import GreedySoup
+from polm_bench.stages.surgery import CorrectRepresentations
 from polm_bench.trainers.optim import Optim
 
 KEY = "model.layers.0.self_attn.k_proj.weight"  # [2, 4]
@@ -304,3 +307,89 @@ def test_methods_share_their_experts():
     assert len(trained["ties"]) == 3
     expert = plan(["+recipe=domain_expert", "recipe.place=1"]).graph.model.key
     assert expert in trained["ties"]
+
+
+@pytest.fixture(scope="module")
+def shuffled(toy_model, tmp_path_factory):
+    """The toy model with every kind of its units in an order drawn at random."""
+    import torch
+
+    from polm_bench.models.load import load_model, load_tokenizer, save_model
+    from polm_bench.objectives.aligning import reordered
+
+    torch.manual_seed(0)
+    model = load_model(toy_model, "float32")
+    axes, counts = units(model)
+    orders = {kind: torch.randperm(count) for kind, count in counts.items()}
+    with torch.no_grad():
+        put(model, {name: reordered(weight, axes[name], orders) for name, weight in weights_of(model).items()})
+    root = tmp_path_factory.mktemp("shuffled")
+    (root / "toy").symlink_to(toy_model)
+    save_model(model, load_tokenizer(toy_model), root / "other")
+    return root
+
+
+def said(folder: Path):
+    import torch
+
+    from polm_bench.models.load import load_model
+
+    with torch.no_grad():
+        return load_model(folder, "float32")(input_ids=torch.arange(5, 29)[None]).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [WeightMatching(passes=100), Transport()], ids=lambda how: type(how).__name__)
+def test_units_in_another_order_say_the_same_and_are_brought_back(shuffled, tmp_path, how):
+    from safetensors.torch import load_file
+
+    before, after = (
+        load_file(shuffled / "toy" / "model.safetensors"),
+        load_file(shuffled / "other" / "model.safetensors"),
+    )
+    assert not any(after[name].equal(before[name]) for name in before if "norm" not in name)
+    assert said(shuffled / "other").allclose(said(shuffled / "toy"), atol=1e-4)
+    stage = AlignUnits(Named("toy"), Named("other"), how, 0)
+    job = run(stage, tmp_path, shuffled)
+    found = load_file(job.out / "model.safetensors")
+    assert all(found[name].equal(before[name]) for name in before)
+    assert job.ledger.notes["units_moved"] > 0.9 * job.ledger.notes["units"]
+    own = run(AlignUnits(Named("toy"), Named("toy"), how, 0), tmp_path, shuffled)
+    assert own.ledger.notes["units_moved"] == 0
+    merged = run(CombineWeights(Named("toy"), (Named("toy"), stage), Average()), tmp_path, shuffled)
+    assert said(merged.out).equal(said(shuffled / "toy"))
+
+
+@pytest.mark.slow
+def test_units_of_a_weight_that_is_not_known_are_refused(tiny):
+    import torch
+
+    from polm_bench.models.load import load_model
+
+    model = load_model(tiny / "one", "float32")
+    model.model.layers[0].mlp.extra = torch.nn.Linear(4, 4)
+    with pytest.raises(BadModel, match=r"extra\.weight is not known"):
+        units(model)
+
+
+@pytest.mark.slow
+def test_surgery_brings_representations_nearer_and_leaves_the_weights_alone(tiny, tmp_path):
+    from safetensors.torch import load_file
+
+    def correct(expert, steps=40):
+        rows = Counting("sft")
+        stage = CorrectRepresentations(
+            Named("one"), (Named(expert),), (rows,), Spend("steps", steps, 8, 64), 500, 4, 3, 0.01, 0
+        )
+        return run(stage, tmp_path, tiny)
+
+    job = correct("two")
+    losses = [point["loss"] for point in job.curve_points]
+    assert job.ledger.notes["steps"] == len(losses) == 40
+    assert losses[-1] < losses[0] - 1e-3
+    start, found = weights(tiny, "one"), load_file(job.out / "model.safetensors")
+    assert all(found[name.replace("model.norm.", "model.norm.inner.")].equal(start[name]) for name in start)
+    assert job.ledger.notes["trainable_params"] == 2 * 3 * 4
+    same = correct("one", steps=3)
+    assert [point["loss"] for point in same.curve_points] == [0.0, 0.0, 0.0]
+    assert said(same.out).equal(said(tiny / "one"))

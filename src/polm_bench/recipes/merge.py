@@ -14,9 +14,11 @@ from polm_bench.decoding.blender import Blender
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.tuning import Tuning
+from polm_bench.objectives.aligning import Alignment
 from polm_bench.objectives.merging import Average, MergeRule
 from polm_bench.recipes.context import Context, Graph, Recipe
 from polm_bench.stages.adamerging import LearnCoefficients
+from polm_bench.stages.align import AlignUnits
 from polm_bench.stages.blend import ComparePairs
 from polm_bench.stages.fuse import TrainFused
 from polm_bench.stages.generate import Generate
@@ -87,19 +89,20 @@ class Merge(Experts):
 
     def plan(self, ctx: Context) -> Graph:
         """Base -> one expert a domain -> merged."""
-        experts = self.experts(ctx, adapter=self.adapter)
+        return Graph(self.merged(ctx, self.experts(ctx, adapter=self.adapter)))
+
+    def merged(self, ctx: Context, experts: tuple[TrainSFT, ...]) -> Stage:
+        """One model of all experts."""
         if self.nested:
-            return Graph(self._folded(ctx, experts))
-        return Graph(
-            MergeModels(
-                base=ctx.base,
-                models=experts,
-                method=self.method,
-                each=self.each,
-                whole=self.whole,
-                seed=ctx.seed,
-                anchored=self.anchored,
-            )
+            return self._folded(ctx, experts)
+        return MergeModels(
+            base=ctx.base,
+            models=experts,
+            method=self.method,
+            each=self.each,
+            whole=self.whole,
+            seed=ctx.seed,
+            anchored=self.anchored,
         )
 
     def _folded(self, ctx: Context, experts: tuple[TrainSFT, ...]) -> Stage:
@@ -118,10 +121,14 @@ class MergeByRule(Experts):
 
     rule: MergeRule
     rows_known: int = Field(default=0, ge=0)  # rows of each domain from which the rule's statistics are taken, at most
+    align: Alignment | None = None  # how the other experts' units are brought into the order of the first one's
 
     def plan(self, ctx: Context) -> Graph:
-        """Base -> one expert a domain [-> statistics of each] -> merged."""
-        experts = self.experts(ctx)
+        """Base -> one expert a domain [-> statistics of each, or all but the first aligned to it] -> merged."""
+        first, *others = experts = self.experts(ctx)
+        if self.align is not None:
+            aligned = (AlignUnits(first, expert, self.align, ctx.seed) for expert in others)
+            return Graph(CombineWeights(ctx.base, (first, *aligned), self.rule))
         return Graph(CombineWeights(ctx.base, experts, self.rule, self._statistics(ctx, experts)))
 
     def _statistics(self, ctx: Context, experts: tuple[TrainSFT, ...]) -> tuple[Stage, ...]:
