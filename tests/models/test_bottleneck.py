@@ -107,6 +107,19 @@ def test_a_scale_of_one_and_a_shift_of_zero_change_nothing(toy):
     assert torch.allclose(logits(model), before, atol=1e-6)
 
 
+def test_a_norm_of_each_head_gets_as_many_scales_as_it_has_channels():
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "vocab_size": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    model = Inserted(ScaleShift(at=("_proj", "norm"))).attach(
+        AutoModelForCausalLM.from_config(Qwen3Config(**sizes, **heads))
+    )
+    assert model.model.layers[0].self_attn.q_norm.gamma.shape == (16,)
+    assert model.model.layers[0].input_layernorm.gamma.shape == (32,)
+    assert logits(model).shape == (1, 19, 64)
+
+
 def test_a_module_that_is_not_there_is_a_mistake(toy):
     with pytest.raises(BadModel, match="no module whose name ends with c_proj"):
         Inserted(Bottleneck(at=("c_proj",), form="serial", activation="gelu", size=8)).attach(toy)

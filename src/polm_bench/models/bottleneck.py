@@ -158,6 +158,14 @@ class Together(Tuning):
         model.save_pretrained(folder / ADAPTER)
 
 
+def width(module: nn.Module, hidden: int) -> int:
+    """Channels of what a module says: of a linear layer, of a norm (which may be one of a head's), else the model's `hidden` ones."""
+    if hasattr(module, "out_features"):
+        return int(module.out_features)
+    weight = getattr(module, "weight", None)
+    return hidden if weight is None else len(weight)
+
+
 def wrap(model: PreTrainedModel, at: tuple[str, ...], make: Callable[[nn.Module, int], nn.Module]) -> None:
     """Put `make(module, width of its output)` in the place of every module whose name ends so. Raises BadModel where there is none."""
     found = [(name, module) for name, module in model.named_modules() if name.endswith(at)]
@@ -165,6 +173,5 @@ def wrap(model: PreTrainedModel, at: tuple[str, ...], make: Callable[[nn.Module,
         raise BadModel(f"a {model.config.model_type} model has no module whose name ends with {' or '.join(at)}")
     for name, module in found:
         parent, _, last = name.rpartition(".")
-        width = getattr(module, "out_features", model.config.hidden_size)
-        made = make(module, width).to(device=model.device, dtype=model.dtype)
+        made = make(module, width(module, model.config.hidden_size)).to(device=model.device, dtype=model.dtype)
         setattr(model.get_submodule(parent), last, made)
