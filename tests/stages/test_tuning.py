@@ -7,13 +7,17 @@ from collections import Counter
 import pytest
 from tests.stages.test_training import OPTIM, SPEND, Given, Sums, run, sft
 
+from polm_bench.budget import Spend
 from polm_bench.config import plan
 from polm_bench.errors import BadOverride
 from polm_bench.models.adapter import AdaLora, Adapter
 from polm_bench.models.bottleneck import Bottleneck, Inserted, Together
 from polm_bench.models.load import load_model, load_tokenizer
 from polm_bench.models.selection import Dropped, Masked
+from polm_bench.models.tuning import Look
 from polm_bench.stages import AttachAdapter, FoldAdapter, TrainSFT, TrainText
+from polm_bench.stages.sft import looked_at
+from polm_bench.trainers.fit import Cost
 from polm_bench.trainers.optim import Optim
 
 QV = {"target_modules": ["q_proj", "v_proj"]}
@@ -95,15 +99,28 @@ def test_adalora_takes_ranks_where_they_matter_least(toy_model, tmp_path):
 
 @pytest.mark.slow
 def test_what_a_mask_is_found_on_is_paid_for(toy_model, tmp_path):
-    tuning = Masked("fisher", density=0.01, rows=8, share=0.25)
-    masked, full = (
-        run(sft(adapter=a), tmp_path / n, {Given().key: toy_model}) for a, n in ((tuning, "a"), (None, "b"))
+    ways = {"few": Masked("fisher", 0.01, rows=8, share=0.25), "many": Masked("fisher", 0.01, rows=99, share=0.25)}
+    few, many, full = (
+        run(sft(adapter=ways.get(name)), tmp_path / name, {Given().key: toy_model}) for name in ("few", "many", "full")
     )
-    assert masked.ledger.notes["steps"] == 9
-    assert full.ledger.notes["steps"] == 12
-    assert masked.ledger.notes["asked"] == full.ledger.notes["asked"]
-    assert masked.ledger.amounts["tokens_trained"] < full.ledger.amounts["tokens_trained"]
-    assert masked.ledger.notes["trainable_params"] == int(0.01 * full.ledger.notes["trainable_params"])
+    steps = [job.ledger.notes["steps"] for job in (few, many, full)]
+    assert steps == [11, 9, 12]  # of 8 rows each, so that a quarter of them are 24 rows
+    for masked in (few, many):
+        assert masked.ledger.notes["asked"] == full.ledger.notes["asked"]
+        assert masked.ledger.amounts["tokens_trained"] == pytest.approx(full.ledger.amounts["tokens_trained"], rel=0.05)
+        assert masked.ledger.notes["trainable_params"] == int(0.01 * full.ledger.notes["trainable_params"])
+
+
+def test_what_is_looked_at_first_stays_within_its_share():
+    cost = Cost([10, 20, 30, 40] * 8, [1.0] * 32)
+    for unit, amount in (("tokens", 1000), ("flops", 20), ("steps", 4)):
+        rows, used = looked_at(Look(share=0.2, rows=99), cost, Spend(unit, amount, 8, 64), seed=0)
+        assert used <= 0.2 * amount
+        assert used > 0.2 * amount - {"tokens": 40, "flops": 1, "steps": 1 / 8}[unit]
+        assert used == sum({"tokens": cost.tokens[row], "flops": 1, "steps": 1 / 8}[unit] for row in rows)
+    rows, used = looked_at(Look(share=0.2, rows=3), cost, Spend("tokens", 1000, 8, 64), seed=0)
+    assert used == sum(cost.tokens[row] for row in rows)
+    assert len(rows) == 3
 
 
 @pytest.mark.slow

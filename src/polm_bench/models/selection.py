@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -42,18 +42,21 @@ class Selection(Tuning):
 
 @dataclass(frozen=True, config=FORBID)
 class Masked(Tuning):
-    """The `density` weights with the largest score on some rows; the mask is found once, and the rest never moves.
+    """The `density` weights of the whole model with the largest score on some rows; the mask is found once, and the rest never moves.
 
     `fisher`: mean over rows of the squared gradient, the diagonal of the empirical Fisher information; FISH mask, Sung et al. 2021
-    (arXiv:2111.09839), and Child-Tuning-D, Xu et al. 2021 (arXiv:2109.05687).
+    (arXiv:2111.09839), and Child-Tuning-D, Xu et al. 2021 (arXiv:2109.05687), whose authors square the gradients of whole batches, rank the
+    weights inside the layers, train all others, and mask after the clipping (their ChildTuningD.py); here the mask comes before it.
     `second_order`: square of the mean gradient; SAM, Fu et al. 2023 (arXiv:2211.15583), with equal curvatures: the weights by which the
-    loss can fall most.
+    loss can fall most. Its authors' src/runner.py takes the same share of each tensor.
     """
+
+    version: ClassVar[int] = 2
 
     score: Literal["fisher", "second_order"]
     density: float = Field(gt=0, lt=1)  # share of all weights that are trained
     rows: int = Field(gt=0)  # that are looked at, at most
-    share: float = Field(gt=0, lt=1)  # of the budget, for looking at them
+    share: float = Field(gt=0, lt=1)  # of the budget, at most, for looking at them
 
     @property
     def look(self) -> Look:

@@ -29,7 +29,7 @@ class Training(NamedTuple):
 class Look(NamedTuple):
     """Rows that a tuning reads before training starts."""
 
-    share: float  # of the stage's budget, spent on them
+    share: float  # of the stage's budget, at most spent on them
     rows: int  # at most
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,11 +14,13 @@ from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows
 from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID, Stage
-from polm_bench.models.tuning import Training, Tuning
+from polm_bench.models.tuning import Look, Training, Tuning
 from polm_bench.trainers.optim import Optim
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from polm_bench.trainers.fit import Cost
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -105,11 +108,9 @@ def _train(
             f"launch={job.launch.name} trains a whole model in shares, and {type(tuning).__name__} trains a part: take launch=multi_gpu"
         )
     if tuning is not None and tuning.look is not None:
-        share = tuning.look.share
-        first = schedule(lengths, cost.in_unit(spend.unit), replace(spend, amount=spend.amount * share), stage.seed, 1)
-        seen = [row for batch in first.micro_batches[: tuning.look.rows] for row in batch]
+        seen, used = looked_at(tuning.look, cost, spend, stage.seed)
         job.ledger.add(tokens_trained=sum(cost.tokens[row] for row in seen), flops=sum(cost.flops[row] for row in seen))
-        spend = replace(spend, amount=spend.amount * (1 - share))
+        spend = replace(spend, amount=spend.amount - used)
     plan = schedule(lengths, cost.in_unit(spend.unit), spend, stage.seed, job.launch.micro_batch)
     make = partial(ScheduledTrainer, data_collator=pad, processing_class=tokenizer)
     if tuning is not None:
@@ -119,6 +120,24 @@ def _train(
     fit(job, make, model, rows, cost, plan, spend, stage.optim, stage.seed)
     if tuning is not None:
         job.ledger.note(asked={spend.unit: stage.spend.amount}, trainable_params=tuning.trained(model))
+
+
+def looked_at(look: Look, cost: Cost, spend: Spend, seed: int) -> tuple[list[int], float]:
+    """Rows that are looked at before training starts, at least one, and what of the spend they take.
+
+    A row of a budget in steps is its part of a batch; one in seconds loses the whole share, as nobody knows how long a row takes.
+    """
+    from polm_bench.trainers.schedule import schedule
+
+    whole = spend.amount * look.share
+    price = [1 / spend.batch] * len(cost.tokens) if spend.unit == "steps" else cost.in_unit(spend.unit)
+    order = schedule(cost.tokens, cost.in_unit(spend.unit), replace(spend, amount=whole), seed, 1).micro_batches
+    rows = [row for batch in order[: look.rows] for row in batch]
+    if spend.unit == "seconds":
+        return rows, whole
+    reached = itertools.accumulate(price[row] for row in rows)
+    rows = rows[: max(1, sum(used <= whole for used in reached))]
+    return rows, float(sum(price[row] for row in rows))
 
 
 def completion_rows(
