@@ -144,7 +144,7 @@ def test_a_frontier_run_never_stands_in_a_table_of_plain_cells(spec, folder):
 
 def test_the_plot_has_its_panels_and_is_the_same_each_time(spec, folder):
     page, _ = frontier(spec, load(folder), {})
-    drawing = page.drawing()
+    drawing = page.drawings[0].svg()
     for title in (
         "Reward against divergence",
         "Reward against length",
@@ -154,14 +154,14 @@ def test_the_plot_has_its_panels_and_is_the_same_each_time(spec, folder):
         "Chosen (solid) and rejected",
     ):
         assert title in drawing
-    assert drawing == page.drawing()
+    assert drawing == page.drawings[0].svg()
 
 
 def test_an_empty_frontier_is_still_a_page(spec, tmp_path):
     made = table.make(spec, load(tmp_path), conf_dir())
     assert "0 of 4 settings measured" in pages.render(made.page, "md")
     assert pages.render(made.page, "csv").count("\n") == 5
-    assert "<svg" in made.page.drawing()
+    assert "<svg" in made.page.drawings[0].svg()
 
 
 def test_the_published_frontier_has_twelve_methods_and_several_settings_of_each():

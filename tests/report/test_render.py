@@ -22,7 +22,7 @@ from tests.report.conftest import make_spec
 
 from polm_bench.errors import UnknownName
 from polm_bench.paths import conf_dir
-from polm_bench.report import words
+from polm_bench.report import gains_plot, words
 from polm_bench.report.facts import recipe_facts
 from polm_bench.report.items import read_items
 from polm_bench.report.plot import draw
@@ -106,9 +106,41 @@ def test_the_names_in_a_crowded_plot_lie_apart_and_inside(table):
 def test_a_plot_has_one_legend_and_marks_with_units(table):
     block = table.blocks[0]
     rows = [replace(row, paradigm="fine_tuning") if row.name == "lora" else row for row in block.rows]
-    text = page_of(replace(table, blocks=(replace(block, rows=tuple(rows)),))).drawing()
+    text = page_of(replace(table, blocks=(replace(block, rows=tuple(rows)),))).drawings[0].svg()
     assert text.count(">Fine-tuning</text>") == 1
     assert re.search(r">\d+ [GT]</text>", text)  # FLOPs
+
+
+def test_the_grid_of_gains_shows_each_difference_and_those_that_are_sure_in_bold(table):
+    block = table.blocks[0]
+    unsure = {name: replace(one, p_holm=0.3) for name, one in block_row(block, "kto").measures.items()}
+    rows = tuple(replace(row, measures=unsure) if row.name == "kto" else row for row in block.rows)
+    text = gains_plot.svg(replace(table, blocks=(replace(block, rows=rows),)))
+    common = {column.name for column in block.parted()[0]}
+    shown = [one for row in rows for name, one in row.measures.items() if name in common and one.difference]
+    sure = [one for one in shown if one.p_holm < 0.05]
+    assert 0 < len(sure) < len(shown)
+    texts = re.findall(r'<text style="([^"]*)"[^>]*>([^<]*)</text>', text)
+    figures = [(style, value) for style, value in texts if re.fullmatch(r"[+-]?\d+\.\d+", value)]
+    assert sorted(value for _, value in figures) == sorted(
+        words.number(one.difference.mean, sign=True) for one in shown
+    )
+    assert sum("font-weight: 700" in style for style, _ in figures) == len(sure)
+
+
+def block_row(block, name):
+    return next(row for row in block.rows if row.name == name)
+
+
+def test_a_table_of_the_base_alone_has_no_grid_of_gains(table):
+    alone = replace(
+        table,
+        blocks=tuple(
+            replace(block, rows=tuple(row for row in block.rows if row.name == "base")) for block in table.blocks
+        ),
+    )
+    assert not gains_plot.drawable(alone)
+    assert [one.suffix for one in page_of(alone).drawings] == [""]
 
 
 def test_a_table_that_asks_for_tuning_marks_the_rows_without(spine):
@@ -184,7 +216,7 @@ def content_of(folder):
 
 
 def test_a_saved_table_is_rebuilt_from_its_own_records_byte_for_byte(saved, tmp_path):
-    names = {"spine.md", "spine.csv", "spine.svg", "reproduce.sh"}
+    names = {"spine.md", "spine.csv", "spine.svg", "spine-gains.svg", "reproduce.sh"}
     assert {name for name in content_of(saved) if "/" not in name} == names
     assert len(list((saved / "records").glob("*.json"))) == 18
     again = publish(build(make_spec(), load(saved / "records")), tmp_path)

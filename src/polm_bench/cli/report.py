@@ -33,7 +33,7 @@ def report(arguments: Namespace) -> int:
     if arguments.track:
         from polm_bench.run.track_report import track_report
 
-        plots = {f"{name}.svg": page.drawing()} if page.drawing else {}
+        plots = {one.file(name): one.svg() for one in page.drawings}
         track_report(name, page.title, {f"{name}.html": text, **plots}, home())
     if arguments.json:
         print_json({"table": name, "path": str(path), "records": len(page.records), "source": str(folder)})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from polm_bench.report import words
-from polm_bench.report.page import Page, Part, Sheet
+from polm_bench.report.page import Drawing, Page, Part, Sheet
 from polm_bench.report.spec import TableSpec
 
 
@@ -80,7 +80,7 @@ def forecast_page(spec: TableSpec, looks: Sequence[Looked], unread: int) -> Page
         legend=LEGEND,
         rows=[one._asdict() for one in looks],
         content=content,
-        drawing=lambda: svg(looks),
+        drawings=(Drawing("Foretold against taken", lambda: svg(looks)),),
     )
 
 

@@ -11,7 +11,7 @@ from polm_bench.report.choose import age, changed_settings, ended_as, setting_of
 from polm_bench.report.facts import Facts
 from polm_bench.report.items import Evaluation
 from polm_bench.report.measure import bootstrap, figure
-from polm_bench.report.page import Page, Part, Sheet
+from polm_bench.report.page import Drawing, Page, Part, Sheet
 from polm_bench.report.records import Record
 from polm_bench.report.sheets import ONE_SEED
 from polm_bench.report.spec import Place, TableSpec
@@ -68,7 +68,15 @@ def frontier(spec: TableSpec, records: Sequence[Record], facts: Mapping[str, Fac
     content = {"name": spec.name, "title": spec.title, "seeds": spec.every_seed(), "points": rows}
     used = {record.id: record for point in every for record in point.records}
     legend = (*LEGEND, *_trust(used.values()), *([ONE_SEED] if len(spec.every_seed()) == 1 else []))
-    page = Page(spec.name, spec.title, parts, legend, rows, content, drawing=lambda: svg(every))
+    page = Page(
+        spec.name,
+        spec.title,
+        parts,
+        legend,
+        rows,
+        content,
+        drawings=(Drawing("Reward against divergence", lambda: svg(every)),),
+    )
     return page, tuple(used[name] for name in sorted(used))
 
 

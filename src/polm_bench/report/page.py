@@ -36,6 +36,18 @@ class Part(NamedTuple):
     sheets: tuple[Sheet, ...]
 
 
+class Drawing(NamedTuple):
+    """A picture of a page, in a file of its own beside it."""
+
+    caption: str
+    svg: Callable[[], str]
+    suffix: str = ""  # of the file's name, where a page has several
+
+    def file(self, name: str) -> str:
+        """The file's name for a table's."""
+        return f"{name}{self.suffix}.svg"
+
+
 @dataclass(frozen=True)
 class Page:
     """What a table shows, whatever it is written as."""
@@ -46,7 +58,7 @@ class Page:
     legend: tuple[str, ...]
     rows: Sequence[dict[str, Any]]  # for CSV: figures as numbers
     content: dict[str, Any]  # for JSON
-    drawing: Callable[[], str] | None = None  # SVG
+    drawings: tuple[Drawing, ...] = ()
     charts: Callable[[], dict[str, Any]] | None = None  # what a browser draws from, and filters by
     records: Sequence[Record] = ()  # those it stands on
 

@@ -11,12 +11,9 @@ from polm_bench.report.records import Record, load
 from polm_bench.report.slim import asked_by, copy_slim
 from polm_bench.report.spec import TableSpec
 
-PICTURES = {"forecast": "Foretold against taken", "frontier": "Reward against divergence"}
-"""What the picture of a view shows, where it is not quality against cost."""
-
 
 def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) -> Path:
-    """Write `results/NAME/`: records/, NAME.md, NAME.csv, NAME.svg where it has a plot, reproduce.sh. Returns it.
+    """Write `results/NAME/`: records/, NAME.md, NAME.csv, its pictures, reproduce.sh. Returns it.
 
     Older records of its cells are removed from its `records/`, and items that no record there names. A table that reads another's records keeps
     none of its own: what is missing there is added there, and nothing removed.
@@ -25,13 +22,13 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
     target.mkdir(parents=True, exist_ok=True)
     owner = spec.records_of or name
     copy_records(records, Path(results) / owner / "records", spec.record_names() if owner == name else ())
-    tail = f"\n![{PICTURES.get(spec.view, 'Quality against cost')}]({name}.svg)\n" if page.drawing else ""
+    tail = "".join(f"\n![{one.caption}]({one.file(name)})\n" for one in page.drawings)
     place = "records/" if owner == name else f"../{owner}/records/"
     tail += f"\nBuilt from `{place}` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
     _write(target / f"{name}.md", render(page, "md") + tail)
     _write(target / f"{name}.csv", render(page, "csv"))
-    if page.drawing:
-        _write(target / f"{name}.svg", page.drawing())
+    for drawing in page.drawings:
+        _write(target / drawing.file(name), drawing.svg())
     _write(target / "reproduce.sh", reproduce(spec))
     return target
 

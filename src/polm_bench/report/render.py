@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.report import curves, page, words
-from polm_bench.report.page import Page, Part
+from polm_bench.report.page import Drawing, Page, Part
 from polm_bench.report.parts import Block, Row, Table
 from polm_bench.report.sheets import legend, place, sheets
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 def page_of(table: Table) -> Page:
     """All that the table shows."""
     from polm_bench.report.charts import charts_of
-    from polm_bench.report.plot import svg
 
     return Page(
         name=table.spec.name,
@@ -25,10 +25,20 @@ def page_of(table: Table) -> Page:
         legend=tuple(legend(table)),
         rows=_flat_rows(table),
         content=_content(table),
-        drawing=lambda: svg(table),
+        drawings=tuple(_drawings(table)),
         charts=lambda: charts_of(table),
         records=table.records,
     )
+
+
+def _drawings(table: Table) -> Iterator[Drawing]:
+    from polm_bench.report import gains_plot, plot
+
+    yield Drawing("Quality against cost", lambda: plot.svg(table))
+    if gains_plot.drawable(table):
+        yield Drawing(
+            "Differences from the base; those that are certain in full colour", lambda: gains_plot.svg(table), "-gains"
+        )
 
 
 def render(table: Table, format: str) -> str:  # noqa: A002 - the command's word for it

@@ -25,8 +25,7 @@ def html(page: Page) -> str:
     charts = page.charts() if page.charts else None
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     parts = [_part(number, part, charts is not None) for number, part in enumerate(page.parts)]
-    if charts is None and page.drawing:
-        drawing = page.drawing()
+    for drawing in [one.svg() for one in page.drawings] if charts is None else []:
         parts.append(f'<section class="drawing">{drawing[drawing.index("<svg") :]}</section>')
     return "\n".join(
         [
