@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "data": CORE | {"models"},
     "probes": CORE,
     "trainers": CORE | PURE | {"models", "data", "probes", "decoding"},
-    "decoding": CORE | PURE | {"models", "data"},
+    "decoding": CORE | PURE | {"models", "data", "probes"},
     "stages": CORE | PURE | {"models", "data", "probes", "trainers", "decoding"},
     "recipes": CORE | PURE | {"models", "data", "trainers", "decoding", "stages"},
     "run": CORE | {"probes", "stats"},

@@ -6,10 +6,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from polm_bench.decoding.contrasting import against, contrast, divergence, earlier, penalised
+from polm_bench.decoding.contrasting import (
+    ContrastLM,
+    against,
+    amateur_price,
+    contrast,
+    divergence,
+    earlier,
+    head_price,
+    penalised,
+)
 from polm_bench.decoding.sample import pad_left
 from polm_bench.decoding.steps import last_logits, places, write
-from polm_bench.models.load import load_model
+from polm_bench.models.load import load_model, load_tokenizer
+from polm_bench.probes.flops import count_flops
 
 LIMIT = 10
 
@@ -101,3 +111,23 @@ def test_a_penalty_keeps_an_answer_from_saying_a_token_again():
     assert choose(logits, rows, 0).tolist() == [0, 0]
     assert choose(logits, rows, 1).tolist() == [1, 0]  # 2 / 1.5 = 1.33
     assert choose(logits[1:], rows[1:], 2).tolist() == [0]
+
+
+def test_what_the_other_view_takes_is_part_of_the_cost(models, batch, toy_model):
+    expert, amateur = models
+    ids, mask = batch
+    tokenizer = load_tokenizer(toy_model)
+
+    def beside(ask, price):
+        lm = ContrastLM(expert, tokenizer, 4, lambda *_: None, ask, price)
+        lm._model_generate(ids, ids.shape[1] + LIMIT, [], attention_mask=mask)
+        assert lm.asked == [4, 2, 3]
+        return *lm.beside(), lm.answered
+
+    tokens, flops, answered = beside(against(expert, amateur, alpha=0.1, beta=0.5), amateur_price(amateur))
+    lengths = [asked + new for asked, new in zip([4, 2, 3], answered, strict=True)]
+    assert tokens == sum(lengths)
+    assert flops == sum(map(count_flops(amateur).score, lengths))
+    tokens, flops, answered = beside(earlier([0, 1], alpha=0.1), head_price(expert, 2))
+    head = expert.get_output_embeddings().weight
+    assert (tokens, flops) == (0, 2 * 2 * head.numel() * sum(answered))

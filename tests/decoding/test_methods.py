@@ -356,6 +356,15 @@ def test_a_blend_of_one_dialogue_is_its_greedy_answer(lm):
     assert lm.blended([[user(text), user(text)] for text in texts], [[0.5, 0.5]] * 3, like) == plain
 
 
+def test_a_blend_writes_no_further_than_a_stop_text(lm):
+    asked, like = user("What is 2+2?"), Question(user(""), 8, ())
+    until = lm.likeliest([asked], like)[0][:2]
+    short, before = like._replace(until=(until,)), len(lm.answered)
+    assert lm.blended([[asked, asked]], [[0.5, 0.5]], short) == lm.likeliest([asked], short) == [""]
+    blended, again, plain = lm.answered[before:]
+    assert blended == again == plain < 8
+
+
 def test_what_an_answer_begins_with_is_read_and_not_written(lm):
     like = Question(user(""), 8, ())
     whole = lm.likeliest([user("Hello?")], like)[0]

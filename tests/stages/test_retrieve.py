@@ -13,7 +13,8 @@ from polm_bench.decoding.retrieval import Read
 from polm_bench.decoding.search import Index, open_index
 from polm_bench.errors import BadData
 from polm_bench.graph import Stage
-from polm_bench.models.load import load_tokenizer
+from polm_bench.models.load import load_model, load_tokenizer
+from polm_bench.probes.flops import count_flops
 from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
 from polm_bench.stages.retrieve import AttachPassages, IndexDocuments, TrainRetriever, triples
@@ -123,9 +124,16 @@ def test_training_brings_a_question_to_its_passage(index, toy_model, tmp_path):
         init=Folder(), data=Questions("sft"), index=INDEX, spend=Spend("steps", 30, 3, 64), optim=OPTIM, seed=0
     )
     job = run(stage, tmp_path / "retriever", Folder=toy_model, IndexDocuments=index)
-    found = open_index(job.out)
+    asking = Job(tmp_path, tmp_path, {stage.key: job.out}, Launch(name="inline", device="cpu"), "cpu")
+    found = open_index(asking, stage)
     assert found.search("What is the capital of Peru?", 1)[0].text.startswith("The capital of Peru")
     assert found.search("Capital of Cuba?", 1)[0].text.startswith("The capital of Cuba")
+    assert found.search("Capital of Cuba?", 2)[0].text.startswith("The capital of Cuba")
+    tokenizer, body = load_tokenizer(toy_model), count_flops(load_model(toy_model).base_model)
+    asked = [len(tokenizer(text)["input_ids"]) for text in ("What is the capital of Peru?", "Capital of Cuba?")]
+    assert asking.ledger.amounts == {"tokens_scored": sum(asked), "flops": sum(map(body.score, asked))}
+    read = [len(tokenizer(text)["input_ids"]) for text in Index.open(index).texts]
+    assert job.ledger.amounts["tokens_scored"] == sum(read)
     assert job.ledger.amounts["tokens_trained"] > 0
     assert job.curve_points[-1]["loss"] < job.curve_points[0]["loss"]
 

@@ -15,7 +15,7 @@ from polm_bench.decoding.plain import PlainLM
 from polm_bench.decoding.sample import pad_left, sample
 from polm_bench.decoding.sampling import Sampling
 from polm_bench.decoding.score import Pair, score
-from polm_bench.decoding.steps import Choose, Written, write
+from polm_bench.decoding.steps import Choose, Written, stop_at, write
 from polm_bench.errors import BadOverride
 from polm_bench.models.chat import encode_completions, encode_prompts
 
@@ -150,15 +150,16 @@ class AskingLM(PlainLM):
         order = sorted(range(len(groups)), key=lambda i: -max(map(len, prompts[i])))
         found = [""] * len(groups)
         size = max(1, int(self.batch_size) // max(map(len, groups)))
+        until = [text for text in like.until if text != self.end_text]
+        stop = stop_at(self.tokenizer, until) if until else None
         batches = [order[start : start + size] for start in range(0, len(order), size)]
 
         def answers(rows: list[int]) -> Told:
             members = [(n, prompt) for n, i in enumerate(rows) for prompt in prompts[i]]
             ids, mask = pad_left([prompt for _, prompt in members], self.tokenizer.pad_token_id, self.model.device)
             choose = blend([n for n, _ in members], [w for i in rows for w in weights[i]], self.model.device)
-            return self._told(
-                write(self.model, ids, mask, like.limit, self.end, self.tokenizer.pad_token_id, choose=choose)
-            )
+            pad = self.tokenizer.pad_token_id
+            return self._told(write(self.model, ids, mask, like.limit, self.end, pad, choose=choose, stop=stop))
 
         for rows, told in zip(batches, self.turns.over(batches, answers), strict=True):
             self._count([len(prompt) for i in rows for prompt in prompts[i]], told.lengths, told.ended)

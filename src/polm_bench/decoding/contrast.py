@@ -25,7 +25,7 @@ class Contrastive(Decoder):
     times the highest (Li et al. 2023, arXiv:2210.15097, Section 3.3); s are logits. It applies to every answer; given answers are scored plainly.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     alpha: Annotated[float, Field(gt=0, le=1)]
     beta: Annotated[float, Field(gt=0)]
@@ -34,7 +34,7 @@ class Contrastive(Decoder):
     def lm(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int, job: Any
     ) -> PlainLM:
-        from polm_bench.decoding.contrasting import ContrastLM, against
+        from polm_bench.decoding.contrasting import ContrastLM, against, amateur_price
         from polm_bench.models.load import load_model
 
         if self.amateur is None:
@@ -42,7 +42,8 @@ class Contrastive(Decoder):
         weak = load_model(job.path(self.amateur), job.launch.dtype, job.device)
         if weak.config.vocab_size != model.config.vocab_size:
             raise BadModel("contrastive decoding compares two models token by token, but their vocabularies differ")
-        return ContrastLM(model, tokenizer, batch_size, job.progress, against(model, weak, self.alpha, self.beta))
+        ask = against(model, weak, self.alpha, self.beta)
+        return ContrastLM(model, tokenizer, batch_size, job.progress, ask, amateur_price(weak))
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -51,8 +52,10 @@ class DoLa(Decoder):
 
     Chuang et al. 2024 (arXiv:2309.03883), Eqs. 2 to 5: the earlier layer M has the largest Jensen-Shannon divergence from the last, N; the score is
     log q_N - log q_M over the tokens whose probability in N is at least alpha times the highest. It applies to every answer; given answers are scored
-    plainly.
+    plainly. The penalty is for what the answer has said; in the authors' code (voidism/DoLa, transformers-4.28.1) for the prompt's tokens too.
     """
+
+    version: ClassVar[int] = 2
 
     alpha: Annotated[float, Field(gt=0, le=1)]
     layers: tuple[int, ...]  # earlier layers to choose from, after how many blocks; 0 is the embedding
@@ -63,11 +66,12 @@ class DoLa(Decoder):
     def lm(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int, job: Any
     ) -> PlainLM:
-        from polm_bench.decoding.contrasting import ContrastLM, earlier
+        from polm_bench.decoding.contrasting import ContrastLM, earlier, head_price
 
         known = [layer for layer in self.layers if layer < model.config.num_hidden_layers]
         if not known:
             raise BadModel(
                 f"the model has {model.config.num_hidden_layers} layers, none of those asked for: {self.layers}"
             )
-        return ContrastLM(model, tokenizer, batch_size, job.progress, earlier(known, self.alpha), self.penalty)
+        ask, price = earlier(known, self.alpha), head_price(model, len(known))
+        return ContrastLM(model, tokenizer, batch_size, job.progress, ask, price, self.penalty)

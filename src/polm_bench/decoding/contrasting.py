@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +12,14 @@ from transformers.cache_utils import DynamicLayer
 from polm_bench.decoding.plain import PlainLM
 from polm_bench.decoding.steps import Ask, Choose, Written, last_logits, stop_at, write
 from polm_bench.errors import BadModel
+from polm_bench.probes.flops import count_flops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+Price = Callable[[int, int], tuple[int, float]]
+"""Prompt tokens and answer tokens, to what the other view of that answer takes: tokens that another model reads, and FLOPs."""
 
 
 class ContrastLM(PlainLM):
@@ -27,6 +32,7 @@ class ContrastLM(PlainLM):
         batch_size: int,
         progress: Any,
         ask: Ask,
+        price: Price,
         penalty: float = 1.0,
     ) -> None:
         super().__init__(model, tokenizer, batch_size, progress)
@@ -34,8 +40,12 @@ class ContrastLM(PlainLM):
             raise BadModel(
                 "contrast needs a model with a plain cache: no sliding window, recurrent state or virtual tokens"
             )
-        self.ask = ask
+        self.ask, self.price = ask, price
         self.penalty = penalty
+
+    def beside(self) -> tuple[int, float]:
+        costs = [self.price(asked, answered) for asked, answered in zip(self.asked, self.answered, strict=True)]
+        return sum(tokens for tokens, _ in costs), sum(flops for _, flops in costs)
 
     def _write(self, ids: torch.Tensor, mask: torch.Tensor, limit: int, texts: list[str]) -> Written:
         stop = stop_at(self.tokenizer, texts) if texts else None
@@ -68,6 +78,12 @@ def against(expert: PreTrainedModel, amateur: PreTrainedModel, alpha: float, bet
     return ask
 
 
+def amateur_price(amateur: PreTrainedModel) -> Price:
+    """The weaker model reads the prompt and every token that is written."""
+    flops = count_flops(amateur)
+    return lambda asked, answered: (asked + answered, flops.generate(asked, answered))
+
+
 def earlier(layers: Sequence[int], alpha: float) -> Ask:
     """Contrast with the earlier layer that differs most."""
 
@@ -92,6 +108,12 @@ def earlier(layers: Sequence[int], alpha: float) -> Ask:
         return contrast(last, weak, alpha, 1.0) - last  # (1 + 1) log q_N - log q_M - log q_N
 
     return ask
+
+
+def head_price(model: PreTrainedModel, layers: int) -> Price:
+    """The head is put to so many more layers for every token that is written."""
+    each = 2 * layers * model.config.vocab_size * model.config.hidden_size
+    return lambda asked, answered: (0, float(each * answered))
 
 
 def divergence(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:

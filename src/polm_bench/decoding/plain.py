@@ -49,6 +49,10 @@ class PlainLM(HFLM):
         """Keys and values of one batch, for a method that keeps them in its own way; None: as they are."""
         return None
 
+    def beside(self) -> tuple[int, float]:
+        """Tokens that other models read for all answers, and FLOPs of what is computed for them beside the model's own passes."""
+        return 0, 0.0
+
     # lm-eval calls these three without a say on its own bars, which would run through ours.
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
         self.questions += len(requests)

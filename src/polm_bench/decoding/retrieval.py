@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -34,7 +34,7 @@ class Retrieve(Method):
 
         if self.index is None:
             raise TypeError(f"{type(self).__name__} was not given an index")
-        return Shelf(open_index(job.path(self.index)), self.count, self.template, self.least)
+        return Shelf(open_index(job, self.index), self.count, self.template, self.least)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -65,6 +65,8 @@ class RePlug(Retrieve):
     Shi et al. 2023 (arXiv:2301.12652), Eq. 2: p(y | x) = sum over d of p(y | d, x) lambda(d, x), where lambda is the softmax of the scores (Eq. 3).
     RAG-Token (Lewis et al. 2020, Section 2.1) has the same form. Where answers are given and only scored, the best passage is shown.
     """
+
+    version: ClassVar[int] = 2
 
     def way(self, job: Any) -> Way:
         return Blending(self.opened(job))

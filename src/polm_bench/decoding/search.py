@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from polm_bench.decoding.dense import DenseIndex
+    from polm_bench.graph import Stage
 
 PASSAGES, INDEX, VECTORS = "passages.jsonl", "bm25", "vectors.safetensors"
 
@@ -47,13 +48,14 @@ class Index:
         return [Passage(self.texts[i], float(scores[i])) for i in best if scores[i] > 0]
 
 
-def open_index(folder: Path) -> Index | DenseIndex:
-    """The index in a folder, of words or of vectors."""
+def open_index(job: Any, index: Stage) -> Index | DenseIndex:
+    """The index that a stage wrote, of words or of vectors; what its searches take goes into the job's ledger."""
+    folder = job.path(index)
     if not (folder / VECTORS).exists():
         return Index.open(folder)
     from polm_bench.decoding.dense import DenseIndex
 
-    return DenseIndex.open(folder)
+    return DenseIndex.open(folder, job.ledger)
 
 
 def build(texts: Sequence[str], folder: Path, k1: float, b: float) -> None:

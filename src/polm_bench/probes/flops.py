@@ -42,7 +42,7 @@ class FlopCount:
 
 
 def count_flops(model: PreTrainedModel) -> FlopCount:
-    """Counts for `model` as it stands: adapters are counted, and weights without gradient take no weight-gradient products.
+    """Counts for `model`, or for its body, as it stands: adapters are counted, and weights without gradient take no weight-gradient products.
 
     Attention is counted in full, without the causal half left out. What an adapter or a quantised layer computes from its weights alone (such as
     unpacking them) is counted once a sequence. A model whose adapter or quantised weights must be looked at is run as it stands, not on the meta device.
@@ -83,12 +83,12 @@ def _count(prepared: AbstractContextManager[Counted]) -> FlopCount:
         for length in LENGTHS:
             counter = FlopCounterMode(display=False)
             with counter:
-                logits = shadow(**inputs(length), use_cache=False).logits
+                made = shadow(**inputs(length), use_cache=False)[0]  # logits, or a body's hidden states
             forward.append(counter.get_total_flops())
             counter = FlopCounterMode(display=False)
-            if logits.requires_grad:
+            if made.requires_grad:
                 with counter:
-                    logits.sum().backward()
+                    made.sum().backward()
             backward.append(counter.get_total_flops())
     return FlopCount(_fit(forward), _fit(backward))
 

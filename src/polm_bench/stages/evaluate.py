@@ -118,11 +118,13 @@ class Evaluate(Stage):
         write(job.out, list(_scores(self.suite, found, template)), found["samples"])
         flops = count_flops(model)
         generated = sum(lm.answered)
+        read_beside, flops_beside = lm.beside()
         job.ledger.add(
             tokens_generated=generated,
-            tokens_scored=sum(lm.read) + sum(lm.asked),
+            tokens_scored=sum(lm.read) + sum(lm.asked) + read_beside,
             flops=sum(map(flops.score, lm.read))
-            + sum(flops.generate(a, b) for a, b in zip(lm.asked, lm.answered, strict=True)),
+            + sum(flops.generate(a, b) for a, b in zip(lm.asked, lm.answered, strict=True))
+            + flops_beside,
             device_seconds=on_devices,
         )
         answers = (

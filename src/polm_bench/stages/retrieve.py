@@ -81,6 +81,8 @@ class TrainRetriever(Stage):
     passages of the batch, and the best one without the answer, do not. There two encoders, here one for both, the mean of `init`'s last hidden states.
     """
 
+    version: ClassVar[int] = 2
+
     init: Stage
     data: Rows  # role `sft`: questions whose completion is the answer
     index: IndexDocuments
@@ -112,15 +114,15 @@ class TrainRetriever(Stage):
                 "no completion of the role sft stands in a document, so there is nothing to train a retriever on"
             )
         model = load_model(job.path(self.init), "float32", job.device)
-        flops = count_flops(model)
+        flops = count_flops(model.base_model)  # the output layer is not asked
         texts = [(row["question"], row["good"], row["bad"]) for row in rows]
         lengths = [sum(map(len, parts)) for parts in texts]
         cost = Cost(lengths, [sum(flops.train(len(part)) for part in parts) for parts in texts])
         plan = schedule(lengths, cost.in_unit(self.spend.unit), self.spend, self.seed, job.launch.micro_batch)
         make = partial(RetrieverTrainer, pad_id=tokenizer.pad_token_id)
         fit(job, make, model, rows, cost, plan, self.spend, self.optim, self.seed)
-        read = write_index(model, tokenizer, index.texts, job.out, job.launch.micro_batch)
-        job.ledger.add(tokens_scored=read, flops=flops.score(read / len(index.texts)) * len(index.texts))
+        passages = write_index(model, tokenizer, index.texts, job.out, job.launch.micro_batch)
+        job.ledger.add(tokens_scored=sum(passages), flops=sum(map(flops.score, passages)))
         job.ledger.note(flops_method=METHOD, questions=len(rows), served_bytes=weight_bytes(job.out))
 
 
