@@ -7,6 +7,7 @@ import json
 import pytest
 
 from polm_bench.cli import main
+from polm_bench.config import cells
 
 
 @pytest.fixture
@@ -48,3 +49,19 @@ def test_a_matrix_is_one_table_with_a_line_for_each_kind_of_stage(planned, home)
     ]
     assert last == f"{rows['all'][0]} of {rows['all'][0]} stages to run."
     assert not home.exists()
+
+
+def test_a_matrix_composes_each_cell_once_and_in_the_order_of_its_words(monkeypatch):
+    import hydra
+
+    composed: list[list[str]] = []
+    compose = hydra.compose
+
+    def counted(name, overrides, **options):
+        composed.append(overrides)
+        return compose(name, overrides=overrides, **options)
+
+    monkeypatch.setattr(hydra, "compose", counted)
+    found = cells(["-m", "+recipe=glob(simp*)", "suite=smoke", "seed=range(0,2)"])
+    assert [list(cell.overrides) for cell in found] == composed
+    assert [(cell.names["recipe"], cell.seed) for cell in found] == [("simpo", 0), ("simpo", 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -46,12 +47,11 @@ def plan(overrides: Sequence[str]) -> Plan:
 
     Raises UnknownName, BadOverride, MissingRole, BadData, BadModel, BadBudget.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import initialize_config_dir
 
     words = _checked(overrides)
-    with translated(words), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("run", overrides=words, return_hydra_config=True)
-    return _plan(composed, composed.hydra.runtime.choices, words)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return _composed(words, words)
 
 
 def cells(argv: Sequence[str]) -> list[Plan]:
@@ -59,10 +59,52 @@ def cells(argv: Sequence[str]) -> list[Plan]:
 
     Raises what `plan` raises, of all cells the first mistake.
     """
+    words = _checked(argv)
+    overrides = [word for word in words if word not in SWEEP]
+    if len(overrides) == len(words) or any(word.startswith(("-", "hydra/", "hydra.")) for word in overrides):
+        planned = _by_hydra(words)
+    else:
+        planned = _swept(overrides)
+    if not planned and (pattern := next((word for word in words if "glob(" in word), None)):
+        raise BadOverride(f"'{pattern}': no name matches, so there is no cell. `polm-bench ls` lists the names.")
+    return planned
+
+
+def _composed(overrides: Sequence[str], words: Sequence[str]) -> Plan:
+    """The cell of these overrides, which the user gave as `words`; Hydra has to be initialised."""
+    from hydra import compose
+
+    with translated(words):
+        composed = compose("run", overrides=list(overrides), return_hydra_config=True)
+    return _plan(composed, composed.hydra.runtime.choices, overrides)
+
+
+def _swept(words: Sequence[str]) -> list[Plan]:
+    """A cell of each combination of the values. Hydra's own sweep composes every cell twice and copies it four times."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        values: dict[str, list[str]] = {}
+        with translated(words):
+            loader = GlobalHydra.instance().config_loader()
+            for one in OverridesParser.create(config_loader=loader).parse_overrides(list(words)):
+                key = one.get_key_element()
+                if one.is_interval_sweep():
+                    raise BadOverride(
+                        f"'{one.input_line}': a sweep takes single values, as {key}=A,B or {key}=range(0,3)."
+                    )
+                given = one.sweep_string_iterator() if one.is_sweep_override() else [one.get_value_element_as_str()]
+                values[key] = [f"{key}={value}" for value in given]
+        return [_composed(overrides, words) for overrides in itertools.product(*values.values())]
+
+
+def _by_hydra(words: Sequence[str]) -> list[Plan]:
+    """The cells of a command line with options of Hydra's; none where these only print."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    words = _checked(argv)
     planned: list[Plan] = []
     mistakes: list[PolmError] = []
 
@@ -78,8 +120,6 @@ def cells(argv: Sequence[str]) -> list[Plan]:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="run")(job)()
     if mistakes:
         raise mistakes[0]
-    if not planned and (pattern := next((word for word in words if "glob(" in word), None)):
-        raise BadOverride(f"'{pattern}': no name matches, so there is no cell. `polm-bench ls` lists the names.")
     return planned
 
 
@@ -106,8 +146,8 @@ def _checked(words: Sequence[str]) -> list[str]:
     """`recipe=dpo` means `+recipe=dpo`: the group has no default to replace. Raises BadOverride for what Hydra would do and a cell can't."""
     for word in words:
         name = word.lstrip("+~").partition("=")[0]
-        if word.startswith("~") and name in GROUPS:
-            raise BadOverride(f"'{word}': a cell has a value of each group. Choose another one: {name}=NAME.")
+        if word.startswith("~") and name in (*GROUPS, "seed"):
+            raise BadOverride(f"'{word}': a cell has a value of each group, and a seed. Choose another one: {name}=...")
         if name == "hydra/launcher":
             raise BadOverride(
                 f"'{word}': cells are given to other processes by launch=joblib, launch=ray or launch=slurm."
@@ -161,7 +201,13 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def _chosen(choices: Mapping[str, Any]) -> dict[str, str]:
-    """What was chosen in each group. Raises UnknownName for a shared base, and for a path, which Hydra would follow out of the group's folder."""
+    """What was chosen in each group.
+
+    Raises BadOverride for a value in the place of a name, and UnknownName for a shared base, and for a path, which Hydra would follow out of the
+    group's folder.
+    """
+    if nameless := next((group for group in GROUPS if group not in choices), None):
+        raise BadOverride(f"{nameless} takes a name of its values, as +recipe=dpo. `polm-bench ls` lists them.")
     names = {group: str(choices[group]) for group in GROUPS}
     for group, name in names.items():
         if Path(name).name != name or name.startswith("_"):
