@@ -83,13 +83,13 @@ def test_a_worker_that_is_one_of_another_number_stops(tmp_path, monkeypatch, fou
 @pytest.fixture
 def alone(monkeypatch):
     """A process that no launcher has told of others."""
-    from accelerate import PartialState
+    from accelerate.state import AcceleratorState
 
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    PartialState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
-    PartialState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_work_in_turns_refuses_processes_that_know_nothing_of_each_other(tmp_path, alone):
@@ -127,11 +127,11 @@ def test_more_processes_than_devices_are_refused(tmp_path, monkeypatch, device, 
 
 
 def test_what_deepspeed_needs_is_said_before_anything_starts(monkeypatch, home, capsys):
-    from polm_bench.cli.plans import show_plan
+    from polm_bench.cli.plans import plan
     from polm_bench.run import launch
 
     monkeypatch.setattr(launch, "find_spec", lambda name: None)
-    assert show_plan(["+recipe=sft", *TINY, "launch=deepspeed"], as_json=False) == 0
+    assert plan(["+recipe=sft", *TINY, "launch=deepspeed"], as_json=False) == 0
     assert "Not on this machine: launch=deepspeed needs DeepSpeed, which is not installed" in capsys.readouterr().out
     asked = Launch("deepspeed", isolate=True, num_processes=2, device="cpu", deepspeed={})
     assert "pip install deepspeed" in str(asked.lacks())
@@ -232,26 +232,12 @@ def shared(toy_model, tmp_path_factory) -> dict[str, dict[str, dict[str, Any]]]:
     orders = {name: (str(place / "two"), str(place / "one"), words) for name, words in cells.items()}
     orders["shares"] = (str(place / "shares"), str(place / "shares"), [*cells["dpo"], *SHARES])
     (place / "orders").write_text(json.dumps(orders))
-    _two_processes(place / "orders")
+    crew.by_two(crew.run_all, str(place / "orders"))
     told = {name: json.loads((place / f"{name}.json").read_text()) for name in orders}
     for name in cells:
         made[name]["two"] = told[name]
     made["dpo"]["shares"] = told["shares"]
     return made
-
-
-def _two_processes(orders: Path) -> None:
-    command = [sys.executable, "-m", "tests.run.crew", str(orders)]
-    usual = os.environ | isolate._meeting(2) | {"OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(command, cwd=Path(__file__).parents[2], env=usual | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    while {process.poll() for process in started} <= {None, 0} and any(process.poll() is None for process in started):
-        time.sleep(0.1)
-    for process in started:
-        process.kill()
-    assert [process.wait() for process in started] == [0, 0]
 
 
 def same_losses(one: list[dict[str, float]], two: list[dict[str, float]]) -> None:
@@ -344,7 +330,7 @@ def test_two_processes_go_on_from_a_checkpoint_to_the_same_weights(shared, toy_m
         for stage in ("TrainSFT", "TrainPairs"):
             leave(shared["dpo"][how][stage], tmp_path / how)
     (tmp_path / "orders").write_text(json.dumps(orders))
-    _two_processes(tmp_path / "orders")
+    crew.by_two(crew.run_all, str(tmp_path / "orders"))
     for how in orders:
         resumed = json.loads((tmp_path / f"{how}.json").read_text())
         for stage in ("TrainSFT", "TrainPairs"):
@@ -394,26 +380,13 @@ def test_a_worker_that_finds_another_world_stops_with_an_error(toy_model, tmp_pa
 
 
 @pytest.mark.slow
-def test_training_refuses_processes_that_know_nothing_of_each_other(toy_model, tmp_path):
+def test_training_refuses_processes_that_know_nothing_of_each_other(toy_model, tmp_path, alone):
     """A launcher that starts two processes without telling them: each would train the whole, on the same store."""
-    code = """
-import sys
-from pathlib import Path
-from polm_bench.config import plan
-from polm_bench.run.launch import Launch
-from polm_bench.run.job import Job
-found = plan(["+recipe=sft", f"model.path={sys.argv[1]}", "budget=smoke", "suite=smoke"])
-base, train = found.graph.model.inputs[0], found.graph.model
-job = Job(Path(sys.argv[2]), Path(sys.argv[2]), {base.key: Path(sys.argv[1])}, Launch("inline"), "cpu")
-job.processes = 2
-train.run(job)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(toy_model), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")},
-    )
-    assert done.returncode == 1
-    assert "2 processes were to share this stage, but Accelerate sees 1" in done.stderr
-    assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
+    from polm_bench.config import plan
+
+    train = plan(["+recipe=sft", f"model.path={toy_model}", *TINY]).graph.model
+    job = Job(tmp_path, tmp_path, {train.inputs[0].key: toy_model}, Launch("inline"), "cpu")
+    job.processes = 2
+    with pytest.raises(StoreError, match="2 processes were to share this stage, but Accelerate sees 1"):
+        train.run(job)
+    assert list(tmp_path.iterdir()) == []

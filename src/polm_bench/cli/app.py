@@ -86,9 +86,9 @@ def _run_or_plan(command: str, overrides: list[str], as_json: bool) -> int:
 
         return tune(overrides, as_json)
     if command == "plan":
-        from polm_bench.cli.plans import show_plan
+        from polm_bench.cli.plans import plan
 
-        return show_plan(overrides, as_json)
+        return plan(overrides, as_json)
     from polm_bench.cli.cells import run
 
     return run(overrides, as_json)

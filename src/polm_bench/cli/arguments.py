@@ -40,6 +40,11 @@ Methods are ranked by --by, or by the score that most of those which fit claim t
 --keep, SCORE is a task, task/metric, or `retention` (bits per byte of held-out text), and
 CHANGE what may be lost at worst, below zero, whichever way the score counts."""
 
+VARIANCE_HELP = """
+
+Decoding is told from records of several suite.seed, the seed that answers are drawn with:
+models are trained once and evaluated again."""
+
 
 def parser() -> Parser:
     """The whole command line. A command is the function of its name in the module of cli/ that it is added with."""
@@ -57,7 +62,7 @@ def parser() -> Parser:
     _add_report(commands)
     _add_compare(commands)
     _add_advise(commands)
-    _add_power(commands)
+    _add_statistics(commands)
     _add_upkeep(commands)
     _add_drill(commands)
     _add_bench(commands)
@@ -83,7 +88,7 @@ def _add_cells(commands: Commands) -> None:
         ("run", "cells", "plan a cell, run what is missing, evaluate, write its record", CELL_HELP + RUN_HELP),
         (
             "plan",
-            "cells",
+            "plans",
             "show the stages to run, what is done and what it may take; runs nothing",
             CELL_HELP + PLAN_HELP,
         ),
@@ -183,13 +188,20 @@ def _add_advise(commands: Commands) -> None:
     add_json(made)
 
 
-def _add_power(commands: Commands) -> None:
+def _add_statistics(commands: Commands) -> None:
+    """Commands about the variance in records."""
     text = "say how many items and seeds it takes to see a difference, from the variance in records"
     made = _add(commands, "power", "planning", text)
     made.add_argument(
         "--effect", type=float, required=True, metavar="N", help="the difference to see, in the score's unit"
     )
     made.add_argument("--power", type=float, default=0.8, metavar="N", help="chance to see it (0.8)")
+    add_format(made)
+    add_records(made)
+
+    text = "split the variance of scores: training seed, item, decoding"
+    made = _add(commands, "variance", "planning", text, VARIANCE_HELP)
+    made.add_argument("recipe", nargs="*", help="of these methods alone")
     add_format(made)
     add_records(made)
 

@@ -55,6 +55,11 @@ EXAMPLES = {
     "power": """
   polm-bench power --effect 0.02
   polm-bench power --effect 0.02 --power 0.9 --records results/five_paradigms/records""",
+    "variance": """
+  polm-bench run -m +recipe=dpo seed=0,1,2
+  polm-bench run -m +recipe=dpo seed=0,1,2 suite.seed=1,2     the same models, asked twice more
+  polm-bench variance dpo
+  polm-bench variance --records results/five_paradigms/records --format csv""",
     "ui": """
   polm-bench ui
   polm-bench ui --port 5001""",

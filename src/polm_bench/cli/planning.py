@@ -1,4 +1,4 @@
-"""`power`: what it takes to see a difference. `table forecast`: what stages took beside what was expected of them."""
+"""`power`: what it takes to see a difference. `variance`: what scores vary by. `table forecast`: what stages took beside what was expected of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from polm_bench.cli.sources import records_of
 from polm_bench.errors import PolmError
 
 if TYPE_CHECKING:
+    from polm_bench.report.page import Page
     from polm_bench.report.records import Record
     from polm_bench.report.spec import TableSpec
     from polm_bench.report.table import Made
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 def power(arguments: Namespace) -> int:
     """Print how many items and seeds show a difference, from the variance in the records."""
-    from polm_bench.report import page
     from polm_bench.report.power import forecasts, power_page
 
     effect, wanted = arguments.effect, arguments.power
@@ -39,9 +39,29 @@ def power(arguments: Namespace) -> int:
             f"no method in {known[0].path.parent} has two seeds beside the base, so the variance is unknown. "
             "Run one with several: polm-bench run -m +recipe=dpo seed=0,1,2"
         )
-    made = power_page(found, effect, wanted)
-    if arguments.format:
-        print(page.render(made, arguments.format), end="")
+    return _show(power_page(found, effect, wanted), arguments.format)
+
+
+def variance(arguments: Namespace) -> int:
+    """Print how much of each score's variance is the training seed's, the items' and decoding's."""
+    from polm_bench.report.variance import splits, variance_page
+
+    known = records_of(arguments.records)
+    found = splits(known, arguments.recipe)
+    if not found:
+        asked = f"of {', '.join(arguments.recipe)} " if arguments.recipe else ""
+        raise PolmError(
+            f"no method {asked}in {known[0].path.parent} has two training seeds or two decodings, so nothing can be split. "
+            "Run one with several: polm-bench run -m +recipe=dpo seed=0,1 suite.seed=0,1"
+        )
+    return _show(variance_page(found), arguments.format)
+
+
+def _show(made: Page, form: str | None) -> int:
+    from polm_bench.report import page
+
+    if form:
+        print(page.render(made, form), end="")
     else:
         page.print_page(made, console())
     return 0

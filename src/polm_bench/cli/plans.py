@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def show_plan(overrides: Sequence[str], as_json: bool) -> int:
+def plan(overrides: Sequence[str], as_json: bool) -> int:
     """Print the graph of one cell (keys, what is done, what the rest may take), or with -m the stages of all cells by kind.
 
     Raises TooLarge for what can't fit on this machine, and PolmError for another option of Hydra's.
     """
     if option := next((word for word in overrides if word.startswith("-") and word not in SWEEP), None):
         raise PolmError(f"{option}: plan runs nothing and takes overrides, -m and --json alone. Leave it out.")
-    from polm_bench.config import cells, plan
+    from polm_bench import config
 
     place = home()
     if set(SWEEP) & set(overrides):
-        told = matrix_dict(cells(overrides), place)
+        told = matrix_dict(config.cells(overrides), place)
         shown = print_matrix
     else:
-        told = plan_dict(plan(overrides), place)
+        told = plan_dict(config.plan(overrides), place)
         shown = print_plan
     if as_json:
         print_json(told)

@@ -15,6 +15,7 @@ from polm_bench.stats.interval import LEVEL, Interval, mean_interval, mean_inter
 from polm_bench.stats.many import benjamini_hochberg, corrected_pairs, holm, rank_groups, rank_intervals
 from polm_bench.stats.paired import Difference, mcnemar, pair_p_values, paired_difference, seed_difference, sign_flip
 from polm_bench.stats.planner import Components, clusters_needed, components, power, seeds_needed, visible_effect
+from polm_bench.stats.split import Split, split
 from polm_bench.stats.student import chance_above
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Difference",
     "Equivalence",
     "Interval",
+    "Split",
     "benjamini_hochberg",
     "chance_above",
     "chance_of_best",
@@ -49,5 +51,6 @@ __all__ = [
     "seed_difference",
     "seeds_needed",
     "sign_flip",
+    "split",
     "visible_effect",
 ]

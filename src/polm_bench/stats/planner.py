@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polm_bench.stats.design import design
+from polm_bench.stats.bootstrap import Array
+from polm_bench.stats.design import Design, design
 from polm_bench.stats.interval import satterthwaite
 from polm_bench.stats.student import student_quantile
 
@@ -40,15 +41,19 @@ def components(scores: ArrayLike, *, clusters: ArrayLike | None = None, weights:
     seeds, groups = len(matrix), shared.clusters
     if seeds < 2 or groups < 2:
         raise ValueError(f"a split of variance needs two seeds and two clusters or more, not {seeds} and {groups}")
-    seed_means = matrix @ shared.weight / shared.total
-    # Each cluster's pull on the mean, so that the mean over clusters is the weighted mean of the items.
-    table = (shared.sums(matrix) - seed_means[:, None] * shared.size) * (groups / shared.total) + seed_means[:, None]
+    table = pulls(matrix, shared)
     row, column = table.mean(axis=1), table.mean(axis=0)
     left = table - row[:, None] - column[None, :] + table.mean()
     rest = float((left**2).sum()) / (seeds - 1) / (groups - 1)
     seed = groups * float(row.var(ddof=1))
     item = seeds * float(column.var(ddof=1))
     return Components(max(0.0, (seed - rest) / groups), max(0.0, (item - rest) / seeds), rest)
+
+
+def pulls(scores: Array, shared: Design) -> Array:
+    """Each cluster's pull [..., C] on the mean of scores [..., N], so that the mean over clusters is the weighted mean of the items."""
+    means = (scores @ shared.weight / shared.total)[..., None]
+    return np.asarray((shared.sums(scores) - means * shared.size) * (shared.clusters / shared.total) + means)
 
 
 def power(effect: float, found: Components, seeds: int, clusters: int, alpha: float = 0.05) -> float:
