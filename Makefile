@@ -4,8 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# A file or a class of tests per core at a time, so that its models load once; one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --durations 25
+# A file or a class of tests per core at a time, so that its models load once; one thread each. tests/conftest.py says in which order.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadscope --no-loadscope-reorder --durations 25
+
+# Tests start many processes: the package and the tests are compiled once, not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Torch's OpenMP workers spin while they wait, which halves the speed of a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -15,6 +15,23 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 NANO = Path(__file__).parents[1] / "src" / "polm_bench" / "assets" / "nano"
 
 
+LONGEST = (
+    "test_every_recipe.py",
+    "test_drill.py",
+    "test_several.py",
+    "test_nano_model.py",
+    "test_track.py",
+    "test_tune.py",
+    "test_isolate.py",
+    "test_compress.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that none of them begins when the other cores have nothing left to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> None:
     """What lives before a file of tests, for the most part tests and imports, is not looked through at each collection of garbage in it.
