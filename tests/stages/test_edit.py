@@ -15,6 +15,7 @@ from polm_bench.objectives.editing import Likelihood, PatchLoss
 from polm_bench.run.job import Job, silent
 from polm_bench.run.launch import Launch
 from polm_bench.stages.edit import Batches, EditByTraining, Hold, Place, answer_loss
+from polm_bench.stages.edit_blocks import EditBlocks
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory, arrange
 from polm_bench.stages.edit_neurons import Ensemble, chance
@@ -100,6 +101,22 @@ def edit_located(method, spend=Spend("steps", 500, 4, 64)):
 
 def edit_memory(spend=Spend("steps", 500, 4, 64)):
     return EditMemory(init=Given(), facts=PICKED, depth=0.0, radius=0.01, lr=0.3, steps=100, spend=spend, seed=0)
+
+
+def edit_blocks(spend=Spend("steps", 500, 4, 64), group=2):
+    return EditBlocks(
+        init=Given(),
+        facts=PICKED,
+        depth=0.0,
+        layers=2,
+        group=group,
+        rank=4,
+        radius=0.01,
+        lr=0.1,
+        steps=100,
+        spend=spend,
+        seed=0,
+    )
 
 
 def edit_patches(spend=Spend("steps", 500, 4, 64), facts=PICKED):
@@ -207,6 +224,7 @@ def test_an_edit_stops_where_its_spend_ends(world):
     assert run(edit_located("rome", Spend("steps", 3, 4, 64)), world).ledger.notes["steps"] == 3
     assert run(edit_memory(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
     assert run(edit_patches(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
+    assert run(edit_blocks(Spend("steps", 2, 4, 64)), world).ledger.notes["steps"] == 2
 
 
 @pytest.mark.slow
@@ -395,3 +413,34 @@ def test_slots_learn_the_new_answers_beside_a_model_that_stays(world):
     start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
     assert all(found[name.replace("1.mlp.", "1.mlp.inner.")].equal(start[name].float()) for name in start)
     assert found["model.layers.1.mlp.down.bias"].abs().max() == found["model.layers.1.mlp.up.bias"].abs().max() == 0
+
+
+@pytest.mark.slow
+def test_blocks_answer_where_they_are_found_and_nowhere_else(world):
+    stage = edit_blocks()
+    job = run(stage, world)
+    assert job.ledger.notes["blocks"] == 2  # of three facts, two to a block
+    assert scores(world, stage)["edit_efficacy", "preferred"] == 1.0
+    text = "The river is wide and the bridge is old."
+    assert logits_of(job.out, text).equal(logits_of(world / Given().key, text))
+
+
+def test_a_token_takes_the_block_of_the_nearest_key_within_reach():
+    import torch
+
+    from polm_bench.models.blocks import router, with_blocks
+
+    torch.manual_seed(0)
+    find = router(torch.nn.Linear(2, 3), entries=3)
+    find.keys.data.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0], [9.0, 9.0]]))
+    find.radii.data.copy_(torch.tensor([1.0, 2.0, -1.0]))
+    find.blocks.copy_(torch.tensor([1, 0, 1]))
+    inputs = torch.tensor([[[0.5, 0.5], [2.5, 0.0], [9.0, 9.0]]])
+    find(inputs)
+    assert find.chosen.tolist() == [[1, 0, -1]]
+    plain = torch.nn.Linear(2, 3)
+    layer = with_blocks(plain, find, blocks=2, rank=1)
+    layer.down.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    layer.up.data.copy_(torch.tensor([[1.0, 10.0], [0.0, 0.0], [0.0, 20.0]]))
+    added = (layer(inputs) - plain(inputs))[0]
+    assert torch.allclose(added, torch.tensor([[5.0, 0.0, 10.0], [2.5, 0.0, 0.0], [0.0, 0.0, 0.0]]), atol=1e-6)

@@ -51,6 +51,7 @@ def read_structure(folder: Path) -> Structure | None:
 
 def _kinds() -> list[type[Structure]]:
     """Every structure there is; each lives in a module of its own."""
+    from polm_bench.models.blocks import Blocks
     from polm_bench.models.bottleneck import Bottleneck, Hypercomplex, ScaleShift
     from polm_bench.models.codebook import Codebook
     from polm_bench.models.coded import Coded
@@ -58,4 +59,4 @@ def _kinds() -> list[type[Structure]]:
     from polm_bench.models.narrow import Narrow
     from polm_bench.models.packed import Sparse
 
-    return [Bottleneck, Codebook, Coded, Hypercomplex, LowRank, Narrow, ScaleShift, Sparse]
+    return [Blocks, Bottleneck, Codebook, Coded, Hypercomplex, LowRank, Narrow, ScaleShift, Sparse]

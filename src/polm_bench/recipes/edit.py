@@ -9,6 +9,7 @@ from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import EditLoss, PatchLoss
 from polm_bench.recipes.context import Context, Graph, Recipe, sft
 from polm_bench.stages.edit import EditByTraining, Hold, Place
+from polm_bench.stages.edit_blocks import EditBlocks
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory
 from polm_bench.stages.edit_neurons import Ensemble
@@ -165,6 +166,37 @@ class PatchedEdit(Edit):
             steps=self.steps,
             most=self.most,
             enough=self.enough,
+            seed=ctx.seed,
+        )
+        return self.graph(ctx, start, facts, edited)
+
+
+@dataclass(frozen=True, config=FORBID)
+class BlockEdit(Edit):
+    """Low-rank blocks beside the weights."""
+
+    depth: float
+    layers: PositiveInt
+    group: PositiveInt
+    rank: PositiveInt
+    radius: PositiveFloat
+    lr: PositiveFloat
+    steps: PositiveInt
+
+    def plan(self, ctx: Context) -> Graph:
+        """Base -> SFT -> facts -> blocks trained on them (what is left of the budget, at most)."""
+        start, facts = self.begin(ctx)
+        edited = EditBlocks(
+            init=start,
+            facts=facts,
+            depth=self.depth,
+            layers=self.layers,
+            group=self.group,
+            rank=self.rank,
+            radius=self.radius,
+            lr=self.lr,
+            steps=self.steps,
+            spend=ctx.budget.part(1 - ctx.budget.sft_share),
             seed=ctx.seed,
         )
         return self.graph(ctx, start, facts, edited)
