@@ -45,8 +45,8 @@ class FactorWeights(Compression):
 
     @property
     def forward_passes(self) -> int:  # type: ignore[override]
-        """One to look at the whole model's layers; with `refit` two more, of what the compressed ones see and say."""
-        return 1 + 2 * self.refit + self.backward_passes
+        """One to look at the whole model's layers or at its gradients; with `refit` two more, of what the compressed ones see and say."""
+        return 1 + 2 * self.refit
 
     @property
     def backward_passes(self) -> int:  # type: ignore[override]
@@ -59,7 +59,24 @@ class FactorWeights(Compression):
 
         rows = calibration_text(rows)
         before = sum(part.weight.numel() for part in named_linears(model).values())
-        fisher = squared_gradients(model, rows) if self.weighing == "fisher" else {}
+        ranks = self._by_gradients(model, rows) if self.weighing == "fisher" else self._by_inputs(model, rows, job)
+        after = sum(part.weight.numel() for part in named_linears(model).values())
+        if after > self.kept * before:
+            raise ArithmeticError(
+                f"the factors have {after:,} weights, at most {self.kept * before:,.0f} were asked for"
+            )
+        return Compressed(model, LowRank(ranks))
+
+    def _by_gradients(self, model: PreTrainedModel, rows: torch.Tensor) -> dict[str, int]:
+        """Factor all modules of `model` by how much the loss depends on their columns; name -> rank."""
+        fisher = squared_gradients(model, rows)
+        return {
+            name: factored(model, name, self._scaled(part, fisher[name].double().sum(0).sqrt()))
+            for name, part in named_linears(model).items()
+        }
+
+    def _by_inputs(self, model: PreTrainedModel, rows: torch.Tensor, job: Any) -> dict[str, int]:
+        """Factor all modules of `model`, layer after layer, by what they see; name -> rank."""
         names = {id(part): name for name, part in named_linears(model).items()}
         ranks: dict[str, int] = {}
         plain = drifted = first_calls(model, rows)
@@ -68,34 +85,33 @@ class FactorWeights(Compression):
             seen, following = watch(layer, plain)
             now = watch(layer, drifted)[0] if self.refit else seen
             for inner, part in linears(layer).items():
-                name = names[id(part)]
-                ranks[name] = self._replace(layer, inner, part, seen[inner], now[inner], fisher.get(name))
+                ranks[names[id(part)]] = factored(layer, inner, self._factors(part, seen[inner], now[inner]))
             plain, drifted = following, forward(layer, drifted) if self.refit else following
             job.progress(number + 1, len(layers), "layers")
-        after = sum(part.weight.numel() for part in named_linears(model).values())
-        if after > self.kept * before:
-            raise ArithmeticError(
-                f"the factors have {after:,} weights, at most {self.kept * before:,.0f} were asked for"
-            )
-        return Compressed(model, LowRank(ranks))
+        return ranks
 
-    def _replace(
-        self, layer: nn.Module, inner: str, part: nn.Linear, seen: Seen, now: Seen, fisher: torch.Tensor | None
-    ) -> int:
-        from polm_bench.models.lowrank import FactoredLinear
-        from polm_bench.objectives.factors import rank_for, refitted
+    def _factors(self, part: nn.Linear, seen: Seen, now: Seen) -> Factors:
+        from polm_bench.objectives.factors import rank_for, refitted, whitened
+
+        if self.weighing == "activation":
+            return self._scaled(part, (seen.absolute / seen.tokens) ** self.alpha)
+        weight = part.weight.detach()
+        found = whitened(weight, seen.gram, rank_for(weight.shape[0], weight.shape[1], self.kept))
+        return found._replace(left=refitted(weight, found.right, now.gram)) if self.refit else found
+
+    def _scaled(self, part: nn.Linear, scale: torch.Tensor) -> Factors:
+        """With a positive scale where a column counts nothing."""
+        from polm_bench.objectives.factors import rank_for, scaled
 
         weight = part.weight.detach()
         rank = rank_for(weight.shape[0], weight.shape[1], self.kept)
-        factors = self._factors(weight, rank, seen, fisher)
-        left = refitted(weight, factors.right, now.gram) if self.refit else factors.left
-        layer.set_submodule(inner, FactoredLinear.of(part, left, factors.right))
-        return rank
-
-    def _factors(self, weight: torch.Tensor, rank: int, seen: Seen, fisher: torch.Tensor | None) -> Factors:
-        from polm_bench.objectives.factors import scaled, whitened
-
-        if self.weighing == "whitening":
-            return whitened(weight, seen.gram, rank)
-        scale = (seen.absolute / seen.tokens) ** self.alpha if fisher is None else fisher.double().sum(0).sqrt()
         return scaled(weight, scale.clamp(min=float(scale.max()) * 1e-6), rank)
+
+
+def factored(parent: nn.Module, name: str, factors: Factors) -> int:
+    """Put the factors in the place of the linear module `name` of `parent`; their rank."""
+    from polm_bench.models.lowrank import FactoredLinear
+
+    made = FactoredLinear.of(parent.get_submodule(name), factors.left, factors.right)
+    parent.set_submodule(name, made)
+    return len(factors.right)
