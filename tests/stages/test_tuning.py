@@ -111,6 +111,21 @@ def test_what_a_mask_is_found_on_is_paid_for(toy_model, tmp_path):
         assert masked.ledger.notes["trainable_params"] == int(0.01 * full.ledger.notes["trainable_params"])
 
 
+@pytest.mark.slow
+def test_a_weight_learns_at_the_rate_that_its_name_has(toy_model, tmp_path):
+    """Adam's first step moves a weight by its rate; A has no gradient yet, as B starts at zero."""
+    from safetensors.torch import load_file
+
+    config = {"r": 4, "target_modules": ["q_proj"]}
+    once, optim = Spend("steps", 1, 8, 64), Optim(lr=1e-3, schedule="constant_with_warmup", warmup=0.0)
+    for factor in (1, 16):
+        stage = sft(spend=once, optim=optim, adapter=Adapter("LoraConfig", config, rates={"lora_B": factor}))
+        out = run(stage, tmp_path / str(factor), {Given().key: toy_model}).out
+        weights = load_file(out / "adapter_model.safetensors")
+        moved = [weight.abs().max().item() for name, weight in weights.items() if "lora_B" in name]
+        assert moved == pytest.approx([factor * 1e-3] * 2, rel=1e-3)
+
+
 def test_what_is_looked_at_first_stays_within_its_share():
     cost = Cost([10, 20, 30, 40] * 8, [1.0] * 32)
     for unit, amount in (("tokens", 1000), ("flops", 20), ("steps", 4)):
