@@ -31,8 +31,8 @@ MARK = "\u241e"  # stands where the user would speak; no template and no text he
 class Invent(Stage):
     """New prompts: what the model says where the user would speak next, after `shots` answered prompts or after none.
 
-    Wang et al. 2023 (Self-Instruct, arXiv:2212.10560), Section 2.2: the examples come from a pool that starts with `seeds` answered prompts; a
-    new prompt joins if its ROUGE-L with everything in the pool is below `novelty`. Xu et al. 2024 (Magpie, arXiv:2406.08464), Section 2.1: no
+    Wang et al. 2023 (Self-Instruct, arXiv:2212.10560), Section 2.2: a new prompt joins a pool, which starts with answered prompts of `seeds`, if its
+    ROUGE-L with everything in it is below `novelty`. The examples are always of those first ones; there two of eight are made up. Xu et al. 2024 (Magpie, arXiv:2406.08464), Section 2.1: no
     examples at all. Writes rows of the role `prompts`.
 
     A prompt counts only if it ended by itself. A step of a budget pays for `spend.batch` of them. Raises EmptyHarvest when none is new.

@@ -107,7 +107,8 @@ class OutlierAwareRounding(ColumnRounding):
     """The columns that suffer most from rounding stay as they are; the others are rounded and their loss ends up in these.
 
     OWQ (Lee et al. 2023, arXiv:2306.02272; the authors' owq/recon.py). The grid goes from the smallest weight of a row to its largest, as with their
-    `--tuning minmax`; by default they search for a narrower one.
+    `--tuning minmax`; by default they search for a narrower one. All modules keep the same share; there the feed-forward part keeps 0.375 times that of
+    the attention (their model_config.json).
     """
 
     kept: float = Field(gt=0, lt=1)  # share of the columns that stays in half precision; at least one
