@@ -280,7 +280,9 @@ def test_the_subjects_last_token_is_found_in_a_conversation(toy_model):
 def test_a_codebook_changes_the_edited_questions_and_nothing_else(world):
     import torch
 
+    from polm_bench.models.chat import encode_prompts
     from polm_bench.models.load import load_model, load_tokenizer
+    from polm_bench.probes.flops import count_flops
 
     stage = edit_memory()
     job = run(stage, world)
@@ -292,6 +294,10 @@ def test_a_codebook_changes_the_edited_questions_and_nothing_else(world):
     start, edited = (load_model(folder, "float32") for folder in (world / Given().key, job.out))
     with torch.no_grad():
         assert torch.equal(start(input_ids=ids).logits, edited(input_ids=ids).logits)
+    spent, prompts = job.ledger.amounts, encode_prompts(tokenizer, [row["prompt"] for row in Facts("facts").load("")])
+    assert spent["tokens_scored"] == sum(map(len, prompts))  # for the keys
+    forwards = count_flops(start).score(1) * (spent["tokens_scored"] + spent["tokens_trained"])
+    assert spent["flops"] > 1.3 * forwards  # the way back to the memory is paid for
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -27,6 +27,8 @@ class EditMemory(Stage):
     of the distance. A new entry's value starts as the layer's own output (EasyEdit's `warm`; its files draw it) and is trained on the answer. Values
     of different entries are trained together: none reads another.
     """
+
+    version: ClassVar[int] = 2
 
     init: Stage
     facts: PickFacts
@@ -56,9 +58,10 @@ class EditMemory(Stage):
         model.requires_grad_(False)
         told = [{"prompt": row["prompt"], "completion": row["new"]} for row in read_facts(job.path(self.facts))]
         rows = completion_rows(tokenizer, told, self.spend.max_length)
-        purse = Purse(self.spend, count_flops(model))
         path = f"model.layers.{int(self.depth * model.config.num_hidden_layers)}.mlp.down_proj"
         keys = prompt_ends(model, path, rows)
+        ends, flops = [row["labels"].count(-100) for row in rows], count_flops(model)
+        job.ledger.add(tokens_scored=sum(ends), flops=sum(map(flops.score, ends)))
         radius = self.radius * float(keys.norm(dim=1).mean())
         book = arrange(keys, [tuple(token for token in row["labels"] if token != -100) for row in rows], radius)
         structure = Codebook(path, len(book.rows))
@@ -69,6 +72,7 @@ class EditMemory(Stage):
             memory.radii.copy_(torch.tensor(book.radii))
             memory.values.copy_(memory.layer(keys[book.rows]))
         memory.values.requires_grad_(True)
+        purse = Purse(self.spend, count_flops(model))  # now that a gradient flows, down to the memory
         self._learn(job, model, memory, [rows[row] for row in book.rows], PadRight(tokenizer.pad_token_id), purse)
         purse.settle(job, memory.values.numel(), model.num_parameters())
         job.ledger.note(entries=len(book.rows), radius=round(radius, 4))
