@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS: dict[str, tuple[str | None, ...]] = {
-    r"(embed_tokens|lm_head)\.weight$": (None, "stream"),
-    r"[qk]_norm\.weight$": (None,),  # of one head, and the same for all
+    r"\bembed_tokens\.weight$": (None, "stream"),
+    r"\blm_head\.weight$": (None, "stream"),
+    r"\b[qk]_norm\.weight$": (None,),  # of one head, and the same for all
     r"norm\.weight$": ("stream",),
-    r"[qkv]_proj\.weight$": ("heads", "stream"),
-    r"[qkv]_proj\.bias$": ("heads",),
-    r"o_proj\.weight$": ("stream", "heads"),
-    r"(gate|up)_proj\.weight$": ("units", "stream"),
-    r"(gate|up)_proj\.bias$": ("units",),
-    r"down_proj\.weight$": ("stream", "units"),
-    r"(o|down)_proj\.bias$": ("stream",),
+    r"\b[qkv]_proj\.weight$": ("heads", "stream"),
+    r"\b[qkv]_proj\.bias$": ("heads",),
+    r"\bo_proj\.weight$": ("stream", "heads"),
+    r"\b(gate|up)_proj\.weight$": ("units", "stream"),
+    r"\b(gate|up)_proj\.bias$": ("units",),
+    r"\bdown_proj\.weight$": ("stream", "units"),
+    r"\b(o|down)_proj\.bias$": ("stream",),
 }
 """What a weight's axes run over, by the end of its name; the first that matches."""
 
@@ -67,10 +68,13 @@ def units(model: PreTrainedModel) -> tuple[dict[str, tuple[str | None, ...]], di
     """
     axes: dict[str, tuple[str | None, ...]] = {}
     counts: dict[str, int] = {}
+    width = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads
     for name, weight in model.named_parameters():
         found = next((kinds for pattern, kinds in KINDS.items() if re.search(pattern, name)), None)
         if found is None:
             raise BadModel(f"the units of a {model.config.model_type} model can't be aligned: {name} is not known")
+        if found == (None,) and len(weight) > width:
+            found = ("heads",)  # a norm of all heads together
         layer = re.search(r"layers\.(\d+)\.", name)
         axes[name] = tuple(f"{kind} {layer[1]}" if layer and kind in ("heads", "units") else kind for kind in found)
         for axis, kind in enumerate(axes[name]):
