@@ -10,6 +10,7 @@ from polm_bench.objectives.sparsity import (
     adaptive,
     fluctuation,
     keep_largest,
+    principal,
     saliency,
     standardised,
     taylor,
@@ -23,6 +24,14 @@ def test_the_smallest_scores_go():
 
 def test_of_equal_scores_exactly_the_share_goes():
     assert keep_largest(torch.ones(10), 0.3).sum() == 7
+
+
+def test_the_principal_direction_is_that_along_which_the_most_lies():
+    signals = torch.tensor([[3.0, 3.0], [1.0, -1.0]])  # 18 along (1, 1), 2 along (1, -1)
+    first, second = principal(signals.T @ signals, damping=0.01).T
+    assert first.abs().tolist() == pytest.approx([0.5**0.5] * 2)
+    assert first[0] == pytest.approx(float(first[1]))
+    assert second[0] == pytest.approx(-float(second[1]))
 
 
 def test_saliency_is_the_second_order_loss_of_a_quadratic():

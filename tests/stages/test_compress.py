@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic.dataclasses import dataclass
 from torch.nn.modules.module import register_module_forward_hook
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from polm_bench.data.nano import VERSION
 from polm_bench.data.nano.source import NanoRows
@@ -25,6 +25,7 @@ from polm_bench.run.launch import Launch
 from polm_bench.stages.compress import CompressModel
 from polm_bench.stages.compression import (
     Calibration,
+    DirectionSlicing,
     FactorWeights,
     FluctuationPruning,
     IncoherentRounding,
@@ -54,6 +55,7 @@ METHODS = {
     "fwsvd": (FactorWeights(calibration=TEXT, weighing="fisher", kept=0.5), 0.75),
     "flap": (FluctuationPruning(calibration=TEXT, sparsity=0.3), 0.9),
     "llm_pruner": (TaylorPruning(calibration=TEXT, sparsity=0.25, spared_first=0.125, spared_last=0.0625), 0.9),
+    "slicegpt": (DirectionSlicing(calibration=TEXT, sparsity=0.3, multiple=8, damping=0.01), 0.95),
     "magnitude": (PruneWeights(calibration=None, score="magnitude", scope="module", sparsity=0.5), 0.8),
     "obd": (PruneWeights(calibration=TEXT, score="saliency", scope="model", sparsity=0.5), 0.8),
     "wanda": (PruneOneShot(calibration=TEXT, sparsity=0.5, modifiers=({"WandaPruningModifier": {}},)), 0.8),
@@ -77,6 +79,14 @@ LIBRARY = {"wanda": "llmcompressor", "sparsegpt_2_4": "llmcompressor", "gptq": "
 LIBRARY |= {"llm_int8": "bitsandbytes", "nf4": "bitsandbytes"}
 
 
+class NoJob:
+    """Hears of progress and of nothing else."""
+
+    @staticmethod
+    def progress(done, total, what):
+        pass
+
+
 @dataclass(frozen=True, config=FORBID)
 class Given(Stage):
     """The toy model."""
@@ -94,11 +104,11 @@ def compress(method, folder, tmp_path):
 
 @contextmanager
 def layers_read():
-    """Tokens of each call of a decoder layer that came to its end, while the block runs."""
+    """Tokens of each call of a decoder layer's feed-forward part, while the block runs."""
     read = []
 
     def note(module, args, out):
-        if isinstance(module, LlamaDecoderLayer) and args and args[0].device.type == "cpu":
+        if isinstance(module, LlamaMLP) and args[0].device.type == "cpu":
             read.append(args[0].shape[0] * args[0].shape[1])
 
     handle = register_module_forward_hook(note)
@@ -173,6 +183,29 @@ def test_what_is_counted_is_what_went_through_the_layers(compressed, name):
     if method.calibration is not None:
         tokens = method.calibration.samples * method.calibration.length
         assert sum(job.read) == 2 * method.forward_passes * tokens
+
+
+def test_turning_hidden_states_leaves_what_the_model_says(model, rows):
+    with torch.no_grad():
+        for norm in (part for name, part in model.named_modules() if name.endswith("norm")):
+            norm.weight.copy_(torch.linspace(0.5, 2.0, len(norm.weight)))
+        before = model(input_ids=rows).logits
+        turned, _ = DirectionSlicing(TEXT, sparsity=0.0, multiple=1, damping=0.01).compress(model, None, rows, NoJob)
+        after = turned(input_ids=rows).logits
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_slicing_directions_that_no_hidden_state_has_loses_nothing(model, rows):
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:, 64:] = 0  # of 128, and the output layer's are tied to them
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[64:] = 0
+            layer.mlp.down_proj.weight[64:] = 0
+        before = model(input_ids=rows).logits
+        sliced, _ = DirectionSlicing(TEXT, sparsity=0.5, multiple=8, damping=0.01).compress(model, None, rows, NoJob)
+        after = sliced(input_ids=rows).logits
+    assert sliced.model.layers[0].mlp.up_proj.in_features == 64
+    assert torch.allclose(before, after, atol=1e-4)
 
 
 def test_pruned_weights_come_back_as_they_were_stored(toy_model, tmp_path):

@@ -28,13 +28,13 @@ class Narrow(Structure):
         for layer, groups, channels in zip(narrowable(model), self.groups, self.channels, strict=True):
             attention = layer.self_attn
             size, shared = attention.head_dim, attention.num_key_value_groups
-            _resize(attention, "q_proj", rows=groups * shared * size)
-            _resize(attention, "k_proj", rows=groups * size)
-            _resize(attention, "v_proj", rows=groups * size)
-            _resize(attention, "o_proj", columns=groups * shared * size, bias=self.bias)
-            _resize(layer.mlp, "gate_proj", rows=channels)
-            _resize(layer.mlp, "up_proj", rows=channels)
-            _resize(layer.mlp, "down_proj", columns=channels, bias=self.bias)
+            resize(attention, "q_proj", rows=groups * shared * size)
+            resize(attention, "k_proj", rows=groups * size)
+            resize(attention, "v_proj", rows=groups * size)
+            resize(attention, "o_proj", columns=groups * shared * size, bias=self.bias)
+            resize(layer.mlp, "gate_proj", rows=channels)
+            resize(layer.mlp, "up_proj", rows=channels)
+            resize(layer.mlp, "down_proj", columns=channels, bias=self.bias)
 
 
 def narrowable(model: PreTrainedModel) -> list[nn.Module]:
@@ -79,9 +79,10 @@ def narrow(layer: nn.Module, groups: torch.Tensor, channels: torch.Tensor) -> No
         setattr(module, name, new)
 
 
-def _resize(
+def resize(
     parent: nn.Module, name: str, rows: int | None = None, columns: int | None = None, bias: bool = False
 ) -> None:
+    """Put a linear module of other sizes in the place of `parent`'s, its weights still to be loaded."""
     old = getattr(parent, name)
     made = nn.Linear(
         old.in_features if columns is None else columns,

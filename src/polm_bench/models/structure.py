@@ -58,5 +58,6 @@ def _kinds() -> list[type[Structure]]:
     from polm_bench.models.lowrank import LowRank
     from polm_bench.models.narrow import Narrow
     from polm_bench.models.packed import Sparse
+    from polm_bench.models.sliced import Sliced
 
-    return [Blocks, Bottleneck, Codebook, Coded, Hypercomplex, LowRank, Narrow, ScaleShift, Sparse]
+    return [Blocks, Bottleneck, Codebook, Coded, Hypercomplex, LowRank, Narrow, ScaleShift, Sliced, Sparse]

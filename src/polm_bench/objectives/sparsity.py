@@ -52,6 +52,20 @@ def fluctuation(weight: Tensor, variance: Tensor) -> Tensor:
     return variance * weight.double().pow(2).sum(0)
 
 
+def principal(gram: Tensor, damping: float) -> Tensor:
+    """Directions [N, N], one a column, by how much of X X^T = `gram` [N, N] lies along them, the most first.
+
+    SliceGPT (Ashkboos et al. 2024, arXiv:2401.15024), Section 3.3: the eigenvectors of the sum of x x^T, with a share `damping` of its mean diagonal
+    added to its diagonal (the authors' src/slicegpt/rotate.py, pca_calc).
+    """
+    import torch
+
+    damped = gram.double() + damping * gram.diagonal().mean() * torch.eye(
+        len(gram), dtype=torch.double, device=gram.device
+    )
+    return torch.linalg.eigh(damped).eigenvectors.flip(1)
+
+
 def standardised(scores: Tensor) -> Tensor:
     """Scores of one layer with mean 0 and standard deviation 1, to be compared across layers (FLAP)."""
     return (scores - scores.mean()) / scores.std()

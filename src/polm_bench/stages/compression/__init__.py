@@ -8,12 +8,14 @@ from polm_bench.stages.compression.columns import IncoherentRounding, OutlierAwa
 from polm_bench.stages.compression.factor import FactorWeights
 from polm_bench.stages.compression.narrower import FluctuationPruning, TaylorPruning
 from polm_bench.stages.compression.oneshot import PruneOneShot, QuantizeOneShot, ScaledRounding
+from polm_bench.stages.compression.slicing import DirectionSlicing
 from polm_bench.stages.compression.sparse import PruneWeights
 
 __all__ = [
     "Calibration",
     "Compressed",
     "Compression",
+    "DirectionSlicing",
     "FactorWeights",
     "FluctuationPruning",
     "IncoherentRounding",
