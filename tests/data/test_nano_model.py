@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from polm_bench.budget import Spend
 from polm_bench.data import nano
+from polm_bench.data.nano.source import NanoRows
+from polm_bench.models import Model
 from polm_bench.models.load import load_model, load_tokenizer
+from polm_bench.run.execute import execute
+from polm_bench.run.launch import Launch
+from polm_bench.run.progress import PlainReporter
+from polm_bench.run.store import Store
+from polm_bench.stages import Evaluate, Suite, TaskUse, TrainSFT
+from polm_bench.trainers.optim import Optim
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ASSETS = REPOSITORY / "src/polm_bench/assets/nano"
@@ -61,48 +69,34 @@ def test_the_model_is_the_llama_of_the_card() -> None:
     assert load_tokenizer(ASSETS).eos_token_id in model.generation_config.eos_token_id
 
 
-PROBE = """
-import json, sys
-from pathlib import Path
-from polm_bench.budget import Spend
-from polm_bench.data import nano
-from polm_bench.data.nano.source import NanoRows
-from polm_bench.models import Model
-from polm_bench.run.execute import execute
-from polm_bench.run.launch import Launch
-from polm_bench.run.progress import PlainReporter
-from polm_bench.run.store import Store
-from polm_bench.stages import Evaluate, Suite, TaskUse, TrainSFT
-from polm_bench.trainers.optim import Optim
-read = json.loads(sys.argv[2])
-base = Model("nano", "package:nano").fetch()
-tuned = TrainSFT(base, NanoRows("sft", nano.VERSION), Spend("tokens", 100_000, 32, 192), Optim(lr=2.5e-4), seed=0)
-tasks = {name: TaskUse(limit=120) for name in read["tasks"]}
-suite = Suite("sample", tasks, read["headline"], read["batch_size"], tuple(read["include"]))
-store = Store(Path(sys.argv[1]))
-rows = [Evaluate(model, suite) for model in (base, tuned)]
-execute(rows, store, Launch("inline", device="cpu"), PlainReporter(), "test")
-found = [{s["task"]: s["value"] for s in json.loads((store.path(row) / "scores.json").read_text()) if s["headline"]} for row in rows]
-print(json.dumps(found))
-"""
+READ = (
+    "nano_arithmetic",
+    "nano_facts",
+    "nano_steering",
+    "nano_instructions",
+    "nano_refusals",
+    "nano_sort",
+    "nano_series",
+)
 
 
 @pytest.fixture(scope="module")
-def headlines(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], dict[str, float]]:
-    """Headline scores of the base and of a short SFT, on the first 120 items of each task."""
-    import yaml
-
+def headlines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
+    """Headline scores of the base and of a short SFT, on the first 120 items of each task that is read below."""
     suite = yaml.safe_load((REPOSITORY / "conf/suite/nano.yaml").read_text(encoding="utf-8"))
-    command = [sys.executable, "-c", PROBE, str(tmp_path_factory.mktemp("store")), json.dumps(suite)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    base, tuned = json.loads(done.stdout.splitlines()[-1])
-    return base, tuned
+    base = Model("nano", "package:nano").fetch()
+    tuned = TrainSFT(base, NanoRows("sft", nano.VERSION), Spend("tokens", 100_000, 32, 192), Optim(lr=2.5e-4), seed=0)
+    tasks, headline = dict.fromkeys(READ, TaskUse(limit=120)), {task: suite["headline"][task] for task in READ}
+    read = Suite("sample", tasks, headline, suite["batch_size"], tuple(suite["include"]))
+    store = Store(tmp_path_factory.mktemp("store"))
+    rows = [Evaluate(model, read) for model in (base, tuned)]
+    execute(rows, store, Launch("inline", device="cpu"), PlainReporter(), "test")
+    told = [json.loads((store.path(row) / "scores.json").read_text()) for row in rows]
+    return [{score["task"]: score["value"] for score in scores if score["headline"]} for scores in told]
 
 
 @pytest.mark.slow
-def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(
-    headlines: tuple[dict[str, float], dict[str, float]],
-) -> None:
+def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(headlines: list[dict[str, float]]) -> None:
     base, _ = headlines
     assert base["nano_arithmetic"] < 0.4
     assert base["nano_refusals"] < 0.95
@@ -111,18 +105,14 @@ def test_the_base_leaves_room_on_every_task_that_can_show_a_gain(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "gain"), [("nano_arithmetic", 0.05), ("nano_steering", 0.03)])
-def test_a_short_sft_moves_the_base(
-    headlines: tuple[dict[str, float], dict[str, float]], task: str, gain: float
-) -> None:
+def test_a_short_sft_moves_the_base(headlines: list[dict[str, float]], task: str, gain: float) -> None:
     base, tuned = headlines
     assert tuned[task] > base[task] + gain
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["nano_facts", "nano_instructions", "nano_series", "nano_sort"])
-def test_a_short_sft_does_not_lose_what_the_base_could(
-    headlines: tuple[dict[str, float], dict[str, float]], task: str
-) -> None:
+def test_a_short_sft_does_not_lose_what_the_base_could(headlines: list[dict[str, float]], task: str) -> None:
     """Their gains after the whole budget (see the card) are too small for 120 items."""
     base, tuned = headlines
     assert tuned[task] > base[task] - 0.1
