@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from polm_bench.config import plan
@@ -33,6 +35,14 @@ def test_mismatched_completions_are_paid_for_by_what_reads_them():
     row = {"first": [5, 6, 7], "first_len": 1, "second": [5, 6, 8, 9], "second_len": 2, "label": True}
     assert model("+recipe=kto")._scored(row) == [4]
     assert model("+recipe=apo_zero_unpaired")._scored(row) == []
+
+
+def test_a_look_at_the_whole_batch_asks_the_policy_and_a_reference_in_memory():
+    row = {"first": [5, 6, 7], "first_len": 1, "second": [5, 6, 8, 9], "second_len": 2}
+    aot = model("+recipe=aot")
+    assert aot._scored(row) == [3, 4]
+    assert dataclasses.replace(aot, reference=None, live=aot.init)._scored(row) == [3, 4] * 3
+    assert model("+recipe=tr_dpo")._scored(row) == [3, 4]
 
 
 def test_rounds_start_from_and_compare_with_the_round_before():

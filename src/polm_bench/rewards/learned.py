@@ -29,7 +29,7 @@ class Ensemble(Reward):
     """What several reward models say together.
 
     Coste et al. 2024 (arXiv:2310.02743): `mean` is the members' mean, `worst` their minimum (there WCO), `uncertain` their mean less `weight` times
-    their variance (UWO).
+    their variance (UWO), which is over K members, in the authors' code (tlc4418/llm_optimization, ppo_reward_functions.py) over K - 1.
     """
 
     joined: Stage  # reward models in folders 0, 1, ... of one

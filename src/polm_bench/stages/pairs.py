@@ -163,7 +163,8 @@ class TrainPairs(Stage):
         """Tokens of each row that a step scores without training on it: mismatched completions, a live reference, a look at the whole batch."""
         both = _passes(row, shared_prompt)
         mismatched = both[1:] if self.data.role == "unpaired" and self.objective.reads_kl else []
-        return mismatched + both * (self.live is not None) + both * self.objective.reads_batch
+        looks = 1 + self.objective.reads_batch  # the look at the whole batch asks a live reference too
+        return mismatched + both * (self.live is not None) * looks + both * self.objective.reads_batch
 
 
 def score_pairs(
