@@ -16,7 +16,7 @@ from polm_bench.report.page import render
 from polm_bench.report.records import load
 from polm_bench.report.spec import Printed, load_spec
 from polm_bench.report.survey_page import NONE_YET, covering, survey_page
-from polm_bench.report.table import make
+from polm_bench.report.table import make, save
 
 approx = pytest.approx
 ROWS = {2: 22, 4: 30, 5: 30, 6: 31, 8: 17, 9: 29}
@@ -151,3 +151,12 @@ def test_data_that_is_said_to_have_been_checked_is_read_by_a_test():
     for name in spec.printed.checked:
         assert rows[name] == "rows of its layout"
         assert f'"{name}"' in tests
+
+
+def test_a_table_of_data_says_that_it_stands_on_configurations_and_runs_nothing(tmp_path):
+    spec = load_spec(conf_dir(), "survey_table9")
+    folder = save(spec, make(spec, [], conf_dir()).page, [], tmp_path)
+    assert spec.cells() == []
+    assert "Built from `conf/data/`" in (folder / "survey_table9.md").read_text()
+    assert "records" not in (folder / "reproduce.sh").read_text()
+    assert (folder / "reproduce.sh").read_text().endswith("polm-bench table survey_table9 --save\n")

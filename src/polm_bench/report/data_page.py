@@ -34,7 +34,7 @@ def data_page(spec: TableSpec, conf_dir: Path) -> Page:
     known = sum(row["configuration"] != NONE_YET for row in rows)
     legend = (
         f"Left columns as printed in {printed.source}, wrong values included; letters mark doubts. {known} of {len(rows)} rows have a configuration.",
-        "loading: how it was checked that the configuration reads the data set.",
+        "loading: what was checked of it. Rows of its layout: a test reads a few rows that it writes with the data set's columns; the hub itself was not read.",
         *(f"[{letter}] {text}" for letter, text in printed.doubts.items()),
     )
     sheet = Sheet(f"Table {printed.number} as printed, and what reads it", [*printed.columns.values(), *OURS], lines)

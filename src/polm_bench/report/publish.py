@@ -23,8 +23,7 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
     owner = spec.records_of or name
     copy_records(records, Path(results) / owner / "records", spec.record_names() if owner == name else ())
     tail = "".join(f"\n![{one.caption}]({one.file(name)})\n" for one in page.drawings)
-    place = "records/" if owner == name else f"../{owner}/records/"
-    tail += f"\nBuilt from `{place}` by `polm-bench table {name}`; `sh reproduce.sh` runs the cells again.\n"
+    tail += f"\n{_origin(spec)}\n"
     _write(target / f"{name}.md", render(page, "md") + tail)
     _write(target / f"{name}.csv", render(page, "csv"))
     for drawing in page.drawings:
@@ -33,15 +32,28 @@ def save(spec: TableSpec, page: Page, records: Iterable[Record], results: Path) 
     return target
 
 
+def _origin(spec: TableSpec) -> str:
+    """What the table is built from, and how again."""
+    if spec.of_data:
+        return (
+            f"Built from `conf/data/`, and from what `conf/table/{spec.name}.yaml` holds as printed and as checked, by `polm-bench table {spec.name}`; "
+            "no cell is run for it."
+        )
+    place = "records/" if spec.records_of in (None, spec.name) else f"../{spec.records_of}/records/"
+    return f"Built from `{place}` by `polm-bench table {spec.name}`; `sh reproduce.sh` runs the cells again."
+
+
 def reproduce(spec: TableSpec) -> str:
     """A shell script that runs every cell of the table again, in one process, and builds it from the new records."""
     lines = [
         "#!/bin/sh",
-        f"# Runs the {len(spec.cells())} cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
+        "# Builds the table again. It stands on conf/ alone, so no cell is run."
+        if spec.of_data
+        else f"# Runs the {len(spec.cells())} cells of the table '{spec.name}' again and rebuilds it. What the store has is not run twice.",
         "set -eu",
         'cd "$(dirname "$0")/../.."  # the root of the checkout',
         'PATH="$PWD/.venv/bin:$PATH"  # where make installs it',
-        f"polm-bench table {spec.name} --run --save",
+        f"polm-bench table {spec.name}{'' if spec.of_data else ' --run'} --save",
     ]
     return "\n".join(lines) + "\n"
 

@@ -92,8 +92,18 @@ class TableSpec:
         """Model, data, budget and suite of each block of rows."""
         return [Place(*group) for group in product(self.models, self.data, self.budgets, self.suites)]
 
+    @property
+    def of_data(self) -> bool:
+        """Whether it shows data configurations, which stand in conf/ alone."""
+        return self.printed is not None and self.printed.join == "data"
+
     def cells(self) -> list[list[str]]:
-        """Overrides of every cell, for `polm-bench run`; all seeds of a recipe one after the other, so that a row is whole early."""
+        """Overrides of every cell, for `polm-bench run`; all seeds of a recipe one after the other, so that a row is whole early.
+
+        None for a table that shows data configurations.
+        """
+        if self.of_data:
+            return []
         probe = [f"+probe={self.probe}"] if self.probe else []
         return [
             [

@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 def make(spec: TableSpec, records: Sequence[Record], conf_dir: Path) -> Made:
     """The page that the table's description asks for. Raises BadData for a recipe's YAML that can't be read."""
-    if spec.printed and spec.printed.join == "data":
+    if spec.of_data:
         return Made(spec, data_page(spec, conf_dir))
     if spec.view == "frontier":
         page, stood = frontier(spec, records, recipe_facts(conf_dir))
