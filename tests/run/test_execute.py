@@ -63,6 +63,28 @@ def test_every_stage_runs_once_and_is_found_again(store, log):
     assert again[2].curve == [{"step": 1, "loss": 0.5}]
 
 
+@dataclass(frozen=True, config=FORBID)
+class Deep(Stage):
+    """Writes weights in a folder of its folder, and a link to a file of the user's."""
+
+    given: str
+
+    def run(self, job) -> None:
+        (job.out / "adapter").mkdir()
+        save_file({"weight": np.zeros(2)}, job.out / "adapter" / "weights.safetensors")
+        (job.out / "linked.bin").symlink_to(self.given)
+
+
+def test_who_may_read_a_manifest_may_read_the_weights(store, tmp_path):
+    (tmp_path / "own.bin").write_text("")
+    (tmp_path / "own.bin").chmod(0o600)
+    stage = Deep(str(tmp_path / "own.bin"))
+    run([stage], store)
+    modes = {path.name: path.stat().st_mode for path in store.path(stage).rglob("*.*")}
+    assert modes["weights.safetensors"] == modes["manifest.json"]
+    assert modes["linked.bin"] & 0o777 == 0o600  # the user's file stays the user's
+
+
 def test_a_stage_made_for_another_cell_is_shared_and_ones_own_is_not(store, log):
     run([Note("a")], store, owner="other")
     shared = {outcome.stage.text: outcome.shared for outcome in run([graph()], store, owner="me")}

@@ -99,7 +99,6 @@ def test_training_learns_and_pays_for_it(toy_model, tmp_path):
         job.ledger.amounts["flops"] > 6 * 0.4e6 * job.ledger.amounts["tokens_trained"]
     )  # 6 N D, N without the embedding's look-up
     assert (job.out / "tokenizer.json").exists()
-    assert (job.out / "model.safetensors").stat().st_mode & 0o044 == 0o044
 
 
 def test_the_same_cell_gives_the_same_weights_to_the_bit(toy_model, tmp_path):

@@ -83,11 +83,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights and tokenizer; readable by other users (save_pretrained leaves 0600)."""
+    """Write weights and tokenizer."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:

@@ -116,11 +116,14 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
 
     def commit(self, stage: Stage, partial: Path, manifest: dict[str, Any]) -> None:
-        """Write the manifest last, make everything durable, rename into place, drop the stage's scratch."""
+        """Write the manifest last, let all read what may read it, make everything durable, rename into place, drop the stage's scratch."""
         files = {
             str(path.relative_to(partial)): describe_file(path) for path in sorted(partial.rglob("*")) if path.is_file()
         }
         write_json(partial / MANIFEST, scrubbed(manifest) | {"files": files})
+        for path in (partial / name for name, told in files.items() if "link" not in told):
+            if path.stat().st_nlink == 1:  # not another stage's too
+                path.chmod((partial / MANIFEST).stat().st_mode)  # safetensors leaves 0600: others could not use it
         target = self.path(stage)
         if target.exists():  # no manifest in it, or we would not be here
             shutil.rmtree(target)
