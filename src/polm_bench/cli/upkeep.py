@@ -11,6 +11,7 @@ from polm_bench.cli.printing import gigabytes, print_json, print_rows
 from polm_bench.errors import PolmError
 from polm_bench.paths import home
 from polm_bench.run import upkeep
+from polm_bench.run.progress import counted
 from polm_bench.run.store import Store
 
 
@@ -90,8 +91,4 @@ def gc(arguments: Namespace) -> int:
 
 
 def _progress(stage: dict[str, Any]) -> str:
-    if "done" not in stage:
-        return ""
-    return " ".join(
-        [f"{stage['done']:,.0f}", *([f"of {stage['total']:,.0f}"] if stage["total"] else []), stage["what"]]
-    )
+    return counted(stage["done"], stage["total"], stage["what"]) if "done" in stage else ""

@@ -21,6 +21,13 @@ def damage_line(stage: Stage, files: list[str]) -> str:
     return f"{label(stage)} is damaged ({', '.join(files[:3])}{' and more' if len(files) > 3 else ''}): put aside, made again"
 
 
+def counted(done: float, total: float, what: str) -> str:
+    """How far a stage is: `20 of 74 steps`, or of a share, whose total is 1, `38 % of the budget`."""
+    if total == 1:
+        return f"{done:.0%} {what}".replace("%", " %")
+    return f"{done:,.0f}{f' of {total:,.0f}' if total else ''} {what}"
+
+
 class PlainReporter:
     """Lines for logs."""
 
@@ -42,7 +49,7 @@ class PlainReporter:
     def progress(self, done: float, total: float, what: str) -> None:
         if time.monotonic() - self.last >= PLAIN_SECONDS:
             self.last = time.monotonic()
-            self.say(f"      {self.name}: {done:.0f}{f' of {total:.0f}' if total else ''} {what}")
+            self.say(f"      {self.name}: {counted(done, total, what)}")
 
     def damaged(self, stage: Stage, files: list[str]) -> None:
         self.say(damage_line(stage, files))
@@ -79,8 +86,7 @@ class BarReporter:
         self.bars.update(self.task, count="another process is at it; waiting")
 
     def progress(self, done: float, total: float, what: str) -> None:
-        count = f"{done:.0f}{f' of {total:.0f}' if total else ''} {what}"
-        self.bars.update(self.task, completed=done, total=total or None, count=count)
+        self.bars.update(self.task, completed=done, total=total or None, count=counted(done, total, what))
 
     def damaged(self, stage: Stage, files: list[str]) -> None:
         self.say(f"  {damage_line(stage, files)}")
