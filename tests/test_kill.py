@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-from polm_bench.drill.cell import essence_of
+from polm_bench.drill import cell
+from polm_bench.drill.cell import essence_of, warm_up
 
 pytestmark = pytest.mark.slow
 
 
-def start(home: Path, toy_model: Path, recipe: str) -> subprocess.Popen[bytes]:
-    words = [
-        f"+recipe={recipe}",
-        f"model.path={toy_model}",
-        "budget=smoke",
-        "suite=smoke",
-        "track=none",
-        "launch.threads=1",
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "polm_bench", "run", *words],
-        env=os.environ | {"POLM_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        stderr=(home.parent / f"{home.name}-{recipe}.log").open("ab"),
-    )
+def start(home: Path, toy_model: Path, recipe: str) -> BaseProcess:
+    """A process that runs the cell."""
+    return cell.start([f"+recipe={recipe}", f"model.path={toy_model}"], home)
+
+
+def status(process: BaseProcess) -> int | None:
+    process.join()
+    return process.exitcode
 
 
 def record(home: Path, recipe: str) -> dict:
@@ -43,17 +35,18 @@ def kill_in(home: Path, toy_model: Path, stage: str) -> None:
     process = start(home, toy_model, "dpo")
     until = time.monotonic() + 300
     while not list((home / "store" / ".partial").glob(f"{stage}-*")):
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), "the run ended before it could be killed"
         assert time.monotonic() < until, f"{stage} did not start in five minutes"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert status(process) == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
 def undisturbed(toy_model, tmp_path_factory) -> dict:
+    warm_up()
     home = tmp_path_factory.mktemp("undisturbed") / "home"
-    assert start(home, toy_model, "dpo").wait() == 0
+    assert status(start(home, toy_model, "dpo")) == 0
     return record(home, "dpo")
 
 
@@ -66,7 +59,7 @@ def test_a_run_killed_in_any_stage_ends_with_the_undisturbed_record(toy_model, t
         assert finished.items() <= whole.items()
         finished = whole
         assert not list((home / "records").glob("*.json")) if (home / "records").exists() else True
-    assert start(home, toy_model, "dpo").wait() == 0
+    assert status(start(home, toy_model, "dpo")) == 0
     assert all(path.stat().st_mtime == made for path, made in finished.items())
     assert essence_of(record(home, "dpo")) == essence_of(undisturbed)
     assert list((home / "store" / ".partial").iterdir()) == []
@@ -75,7 +68,7 @@ def test_a_run_killed_in_any_stage_ends_with_the_undisturbed_record(toy_model, t
 def test_two_cells_at_once_train_their_common_stage_once(toy_model, tmp_path, undisturbed):
     home = tmp_path / "home"
     both = [start(home, toy_model, recipe) for recipe in ("dpo", "simpo")]
-    assert [process.wait() for process in both] == [0, 0]
+    assert [status(process) for process in both] == [0, 0]
     shared = [
         stage["shared"]
         for recipe in ("dpo", "simpo")
