@@ -13,6 +13,7 @@ from polm_bench.errors import BadOverride
 from polm_bench.models.adapter import AdaLora, Adapter
 from polm_bench.models.bottleneck import Bottleneck, Inserted, Together
 from polm_bench.models.load import load_model, load_tokenizer
+from polm_bench.models.ranks import DyLora, Sora
 from polm_bench.models.selection import Dropped, Masked
 from polm_bench.models.tuning import Look
 from polm_bench.stages import AttachAdapter, FoldAdapter, TrainSFT, TrainText
@@ -27,12 +28,15 @@ MAM = Together(
     Inserted(Bottleneck(at=(".mlp",), form="parallel", activation="relu", size=8, scale=4.0)),
     Adapter("PrefixTuningConfig", {"num_virtual_tokens": 5}),
 )
+DYLORA = DyLora("LoraConfig", {"r": 4, "lora_alpha": 8, **QV}, served=2)
 FOLDABLE = {
     "lora": Adapter("LoraConfig", {"r": 4, "target_modules": "all-linear"}),
     "dora": Adapter("LoraConfig", {"r": 4, "target_modules": "all-linear", "use_dora": True}),
     "pissa": Adapter("LoraConfig", {"r": 4, "target_modules": "all-linear", "init_lora_weights": "pissa"}),
     "olora": Adapter("LoraConfig", {"r": 4, "target_modules": "all-linear", "init_lora_weights": "olora"}),
     "adalora": ADALORA,
+    "sora": Sora("LoraConfig", {"r": 4, "lora_alpha": 8, **QV}, shrink=0.4),
+    "dylora": DYLORA,
     "ia3": Adapter("IA3Config", {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]}),
     "vera": Adapter("VeraConfig", {"r": 16, **QV}),
     "vblora": Adapter("VBLoRAConfig", {"r": 2, "num_vectors": 16, "vector_length": 64, **QV}),
@@ -64,7 +68,9 @@ def test_folded_and_unfolded_say_the_same_and_not_what_the_base_says(toy_model, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "tuning", [ADALORA, PREFIX, MAM, Dropped(kept=0.5)], ids=["adalora", "prefix", "mam", "dropped"]
+    "tuning",
+    [ADALORA, DYLORA, PREFIX, MAM, Dropped(kept=0.5)],
+    ids=["adalora", "dylora", "prefix", "mam", "dropped"],
 )
 def test_a_tuning_that_was_cut_off_goes_on_as_if_nothing_had_happened(toy_model, tmp_path, tuning):
     inputs, stage = {Given().key: toy_model}, sft(adapter=tuning, optim=FAST)
