@@ -51,6 +51,14 @@ def test_a_score_is_a_ratio_of_mean_losses(toy_model, tmp_path):
     assert row["ifd"] == pytest.approx(loss(prompt) / loss([tokenizer.pad_token_id]), rel=1e-3)
 
 
+def test_what_is_cut_off_is_not_paid_for(toy_model, tmp_path):
+    stage = ScreenIFD(Given(), Sums("sft"), 1.0, 64, 8, 0)
+    job = run(stage, tmp_path, {stage.model.key: toy_model})
+    answers = [row["completion"] for row in Sums("sft").load("train")]
+    alone = [1 + len(ids) for ids in encode_completions(load_tokenizer(toy_model), answers)]
+    assert job.ledger.amounts["tokens_scored"] == 64 * 8 + sum(alone)  # every question is cut, no answer is
+
+
 def test_a_neighbour_is_another_row_and_the_farthest_where_there_are_too_few():
     points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     assert neighbours(points, 1) == pytest.approx([1.0, math.sqrt(18), 1.0])

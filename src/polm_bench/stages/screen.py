@@ -51,18 +51,18 @@ class ScreenIFD(Stage):
         prompts = encode_prompts(tokenizer, [row["prompt"] for row in chosen])
         answers = encode_completions(tokenizer, [row["completion"] for row in chosen])
         start = [tokenizer.pad_token_id]  # an answer alone needs something to stand after
-        started = time.monotonic()
-        given, alone = (
-            losses(model, [join(before, answer, self.max_length) for before, answer in pairs], start[0], job)
-            for pairs in (zip(prompts, answers, strict=True), ((start, answer) for answer in answers))
+        asked, bare = (
+            [join(before, answer, self.max_length) for before, answer in zip(befores, answers, strict=True)]
+            for befores in (prompts, [start] * len(answers))
         )
+        started = time.monotonic()
+        given, alone = (losses(model, rows, start[0], job) for rows in (asked, bare))
         ifd = np.array(given) / np.maximum(np.array(alone), 1e-6)
         useful = [place for place in np.argsort(-ifd, kind="stable").tolist() if ifd[place] < 1]
         if not useful:
             raise EmptyHarvest(f"the question makes none of {len(chosen)} answers likelier, so no row is worth keeping")
         kept = sorted(useful[: max(1, int(self.keep * len(chosen)))])
-        lengths = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)] + [1 + len(a) for a in answers]
-        _charge(job, model, lengths, started)
+        _charge(job, model, [len(row.ids) for row in [*asked, *bare]], started)
         job.ledger.note(harvest={"rows": len(chosen), "useful": len(useful), "kept": len(kept)})
         write_rows(job.out / ROWS, ({**chosen[place], "ifd": round(float(ifd[place]), 4)} for place in kept))
 
