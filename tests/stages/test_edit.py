@@ -14,7 +14,7 @@ from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import Likelihood, PatchLoss
 from polm_bench.run.job import Job, silent
 from polm_bench.run.launch import Launch
-from polm_bench.stages.edit import Batches, EditByTraining, Hold, Place, answer_loss
+from polm_bench.stages.edit import HELD_LENGTH, Batches, EditByTraining, Hold, Place, answer_loss
 from polm_bench.stages.edit_blocks import EditBlocks
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory, arrange
@@ -234,12 +234,14 @@ def test_holding_the_rest_costs_less_drift(world):
     from polm_bench.models.load import load_model, load_tokenizer
 
     hold = Hold(forget=0.0, retain=5.0, rows=Facts("corpus"))
-    folders = [run(edit_by_training(passes=15, hold=one), world).out for one in (None, hold)]
+    jobs = [run(edit_by_training(passes=15, hold=one), world) for one in (None, hold)]
+    read = [job.ledger.amounts.get("tokens_scored", 0) for job in jobs]
+    assert read == [0, jobs[1].ledger.notes["steps"] * 3 * HELD_LENGTH]  # the start reads a row of text for each fact
     tokenizer = load_tokenizer(world / Given().key)
     ids = tokenizer(Facts("corpus").load("train")[0]["text"], return_tensors="pt")["input_ids"][:, :64]
     start, plain, held = (
         load_model(folder, "float32")(input_ids=ids).logits.log_softmax(-1)
-        for folder in (world / Given().key, *folders)
+        for folder in (world / Given().key, *(job.out for job in jobs))
     )
 
     def kl(other):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -59,6 +59,8 @@ class Hold:
     Veldanda et al. 2024, LLM Surgery (arXiv:2409.13054), abstract: minimise -forget * L(old answers) + L(new answers)
     + retain * KL(start || model) on text that is to stay.
     """
+
+    version: ClassVar[int] = 2
 
     forget: NonNegativeFloat
     retain: NonNegativeFloat
@@ -153,6 +155,7 @@ class EditByTraining(Stage):
         if self.hold is not None:
             total = total - self.hold.forget * answer_loss(model, batch["old"], self.loss)
             total = total + self.hold.retain * drift(model, start, batch["kept"])
+            purse.look(lengths_of({"kept": batch["kept"]}))  # by the start
         purse.pay(lengths_of(batch))
         if learned.item() >= self.enough:
             optimizer.zero_grad()

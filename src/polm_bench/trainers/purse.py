@@ -15,7 +15,7 @@ class Purse:
 
     def __init__(self, spend: Spend, flops: FlopCount) -> None:
         self.spend, self.count = spend, flops
-        self.steps = self.tokens = 0
+        self.steps = self.tokens = self.read = 0
         self.flops = 0.0
         self.started = time.monotonic()
 
@@ -24,6 +24,11 @@ class Purse:
         self.steps += 1
         self.tokens += sum(lengths)
         self.flops += sum(map(self.count.train, lengths))
+
+    def look(self, lengths: Sequence[int]) -> None:
+        """A forward pass over sequences of these many tokens, by a model of the same shape that does not learn from them."""
+        self.read += sum(lengths)
+        self.flops += sum(map(self.count.score, lengths))
 
     def used(self) -> float:
         """Of the spend's unit."""
@@ -36,6 +41,8 @@ class Purse:
     def settle(self, job: Any, trainable: int, total: int) -> None:
         """Write what was spent into the job's ledger."""
         job.ledger.add(tokens_trained=self.tokens, flops=self.flops, device_seconds=time.monotonic() - self.started)
+        if self.read:
+            job.ledger.add(tokens_scored=self.read)
         job.ledger.note(
             steps=self.steps,
             asked={self.spend.unit: self.spend.amount},
