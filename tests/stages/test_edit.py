@@ -425,9 +425,16 @@ def test_slots_learn_the_new_answers_beside_a_model_that_stays(world):
 
 @pytest.mark.slow
 def test_blocks_answer_where_they_are_found_and_nowhere_else(world):
+    from polm_bench.models.load import load_model
+    from polm_bench.probes.flops import count_flops
+
     stage = edit_blocks()
     job = run(stage, world)
     assert job.ledger.notes["blocks"] == 2  # of three facts, two to a block
+    spent, model = job.ledger.amounts, load_model(world / Given().key, "float32")
+    assert spent["tokens_scored"] > 0  # for the keys
+    forwards = count_flops(model).score(1) * (spent["tokens_scored"] + spent["tokens_trained"])
+    assert spent["flops"] > 1.15 * forwards  # the way back to the blocks is paid for
     assert scores(world, stage)["edit_efficacy", "preferred"] == 1.0
     text = "The river is wide and the bridge is old."
     assert logits_of(job.out, text).equal(logits_of(world / Given().key, text))

@@ -59,8 +59,11 @@ class EditBlocks(Stage):
         model.requires_grad_(False)
         told = [{"prompt": row["prompt"], "completion": row["new"]} for row in read_facts(job.path(self.facts))]
         rows = completion_rows(tokenizer, told, self.spend.max_length)
-        purse, collate = Purse(self.spend, count_flops(model)), PadRight(tokenizer.pad_token_id)
+        lengths, flops = [len(row["input_ids"]) for row in rows], count_flops(model)
+        job.ledger.add(tokens_scored=sum(lengths), flops=sum(map(flops.score, lengths)))  # for the keys
         structure = self._placed(model, rows)
+        purse = Purse(self.spend, count_flops(model))  # now that a gradient flows, down to the blocks
+        collate = PadRight(tokenizer.pad_token_id)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer, size = torch.optim.Adam(trained, lr=self.lr), self.spend.batch
         for step in range(self.steps):
