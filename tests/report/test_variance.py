@@ -50,11 +50,12 @@ def test_methods_are_split_by_as_many_seeds_and_decodings_as_lie_without_gaps(re
 
 def test_the_page_shows_each_part_beside_its_share_of_the_whole(records):
     page = variance_page(splits(load(records), ["dpo", "kto"]))
-    kto = next(line for line in page.parts[0].sheets[0].lines if line[:2] == ["arithmetic/exact_match", "kto"])
-    assert kto[-1] == ""
+    dpo, kto = page.parts[0].sheets
+    assert (dpo.title, kto.title) == ("dpo (training seeds: 2, decodings: 2)", "kto (training seeds: 3, decodings: 1)")
+    assert {line[-1] for line in kto.lines} == {""}
     row = next(row for row in page.rows if row["recipe"] == "dpo" and row["score"] == "steering/reward")
     parts = [row[f"{name}_variance"] for name in ("seed", "item", "both", "decoding")]
-    line = next(line for line in page.parts[0].sheets[0].lines if line[:2] == ["steering/reward", "dpo"])
+    line = next(line for line in dpo.lines if line[0] == "steering/reward")
     assert line[-1] == f"{parts[-1] ** 0.5:.3f} ({parts[-1] / sum(parts):.0%})"
     told = json.loads(render(page, "json"))["scores"]
     assert [one["decoding_variance"] for one in told if one["recipe"] == "dpo"] == pytest.approx(

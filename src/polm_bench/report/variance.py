@@ -84,17 +84,22 @@ def _largest(found: Mapping[int, Mapping[int, Evaluation]]) -> Layout:
 
 
 def variance_page(told: Sequence[Told]) -> Page:
-    """The splits as a page."""
-    head = ["score", "method", "items", "seeds", "decodings", "seed sd", "item sd", "seed x item sd", "decoding sd"]
+    """The splits as a page: a sheet a method."""
+    places = dict.fromkeys(one.place for one in told)
     parts = tuple(
         Part(
             " ".join(f"{name}={value}" for name, value in place._asdict().items()),
-            (Sheet("Standard deviations", head, [_line(one) for one in told if one.place == place]),),
+            tuple(
+                _sheet(recipe, [one for one in told if (one.place, one.recipe) == (place, recipe)])
+                for recipe in recipes
+            ),
         )
-        for place in dict.fromkeys(one.place for one in told)
+        for place in places
+        for recipes in [dict.fromkeys(one.recipe for one in told if one.place == place)]
     )
     legend = (
-        "Of the score of one item, in the score's unit, with the part of the whole variance.",
+        "Standard deviations of the score of one item, in the score's unit, with the part of the whole variance. A mean over S seeds, D decodings and N "
+        "items has the variance seed / S + item / N + seed x item / SN + decoding / SDN.",
         "seed: training that ended elsewhere. item: some are harder. seed x item: what one training gets right and another doesn't. "
         "decoding: the same model asked the same again.",
         "Blank: not told apart. One training seed leaves seed x item in item, one decoding leaves chance in seed x item, or in item.",
@@ -105,10 +110,18 @@ def variance_page(told: Sequence[Told]) -> Page:
     return Page("variance", "Where the variance of scores comes from", parts, legend, rows, {"scores": rows})
 
 
+def _sheet(recipe: str, told: Sequence[Told]) -> Sheet:
+    title = f"{recipe} (training seeds: {told[0].seeds}, decodings: {told[0].decodings})"
+    return Sheet(title, ["score", "items", "seed", "item", "seed x item", "decoding"], [_line(one) for one in told])
+
+
 def _line(one: Told) -> list[str]:
-    whole = sum(part for part in one.found if part is not None)
-    shown = ["" if part is None else f"{number(part**0.5)} ({part / whole if whole else 0:.0%})" for part in one.found]
-    return [one.column, one.recipe, str(one.items), str(one.seeds), str(one.decodings), *shown]
+    whole = sum(part for part in one.found if part is not None) or 1.0
+    return [
+        one.column,
+        str(one.items),
+        *("" if part is None else f"{number(part**0.5)} ({part / whole:.0%})" for part in one.found),
+    ]
 
 
 def _row(one: Told) -> dict[str, object]:
