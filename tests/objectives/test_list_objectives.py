@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from polm_bench.objectives import D2O, DPO, PRO, RRHF, LiPO, ListLogps, PairLogps, PlackettLuce
+from polm_bench.objectives import D2O, DPO, PRO, RRHF, TDPO1, TPO, WPO, LiPO, ListLogps, PairLogps, PlackettLuce, SimPO
 
 LOG2 = math.log(2)
 
@@ -29,6 +29,8 @@ ALL = [
     LiPO(beta=0.5),
     PlackettLuce(beta=0.5),
     D2O(beta=0.5, alpha=0.25),
+    TPO(pair=DPO(beta=0.5), sft_weight=1.0),
+    TPO(pair=SimPO(beta=2.0, gamma=0.5), sft_weight=1.0),
 ]
 
 
@@ -96,6 +98,27 @@ def test_d2o_sets_the_mean_of_own_answers_against_the_rejected_one():
     policy, zero = lists([[1.0, 3.0, -2.0]], [[1.0, 1.0, 0.0]]), lists([[0.0] * 3], [[1.0, 1.0, 0.0]])
     expected = softplus(-(0.5 * 2 + 0.25 * 2))
     assert D2O(beta=0.5, alpha=0.25)(policy, zero).item() == pytest.approx(expected)
+
+
+def test_tpo_prefers_the_second_to_the_worst_and_trains_the_best():
+    policy = lists([[-4.0, -3.0, -5.0, -9.0]], [[3.0, 2.0, 1.0, 0.0]], lengths=[[2, 3, 1, 4]])
+    found = TPO(pair=DPO(beta=0.5), sft_weight=0.1)(policy, None)
+    assert found.item() == pytest.approx(softplus(-0.5 * (9 - 3)) + 0.1 * 4 / 2)
+    found.sum().backward()
+    assert policy.logps.grad[0, 2] == 0  # neither best nor next nor worst
+    per_token = TPO(pair=SimPO(beta=2.0, gamma=0.5), sft_weight=0.0)(policy, None)
+    assert per_token.item() == pytest.approx(softplus(-(2 * (-3 / 3 + 9 / 4) - 0.5)))
+
+
+def test_tpo_of_two_answers_prefers_the_best_that_it_trains():
+    policy = lists([[-4.0, -3.0, 0.0]], [[1.0, 0.0, 0.0]], mask=[[True, True, False]])
+    assert TPO(pair=DPO(beta=0.5), sft_weight=0.0)(policy, None).item() == pytest.approx(softplus(0.5))
+
+
+@pytest.mark.parametrize("pair", [WPO(beta=0.1), TDPO1(beta=0.1)], ids=lambda value: type(value).__name__)
+def test_tpo_takes_no_pair_that_reads_more_than_log_probs(pair):
+    with pytest.raises(ValueError, match="reads more than log-probs of a pair"):
+        TPO(pair=pair, sft_weight=1.0)
 
 
 @pytest.mark.parametrize("objective", ALL, ids=lambda value: type(value).__name__)

@@ -17,6 +17,7 @@ from polm_bench.objectives import (
     DPOP,
     EXO,
     IPO,
+    KTO,
     LDDPO,
     NCA,
     NPO,
@@ -32,17 +33,20 @@ from polm_bench.objectives import (
     AOTUnpaired,
     APODown,
     APOZero,
+    ChosenLikelihood,
     ConservativeDPO,
     DiscoPOP,
     ForwardKLDPO,
     HingeDPO,
     JensenShannonDPO,
+    Mixture,
     NormalizedDPO,
     PairLogps,
     PairwiseCringe,
     RobustDPO,
     SimPO,
     SLiC,
+    Term,
     WholeBatch,
 )
 
@@ -93,6 +97,11 @@ CLOSED = [
     (RDPO(beta=0.5, alpha=0.25), -log_sigmoid(2 + 0.25 * (2 - 4))),
     (NormalizedDPO(beta=2.0), -log_sigmoid(2 * (3 / 2 + 1 / 4))),
     (DPOP(beta=0.5, weight=10.0), -log_sigmoid(2.0)),
+    (ChosenLikelihood(), 5 / 2),
+    (
+        Mixture((Term(DPOP(beta=0.5, weight=10.0), 0.8), Term(ChosenLikelihood(), 0.5))),
+        -0.8 * log_sigmoid(2.0) + 0.5 * 5 / 2,
+    ),
     (NPO(beta=0.5), -2 / 0.5 * log_sigmoid(0.5)),
     (NCA(beta=0.5), -log_sigmoid(1.5) - 0.5 * log_sigmoid(-1.5) - 0.5 * log_sigmoid(0.5)),
     (UNA(beta=0.5, distance="mse"), (1 - sigmoid(1.5)) ** 2 + sigmoid(-0.5) ** 2),
@@ -116,6 +125,22 @@ def name(case) -> str | None:
 def test_a_pair_worked_by_hand(objective, expected):
     reference = REFERENCE if objective.needs_reference else None
     assert objective(POLICY, reference).item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_mixture_reads_what_one_of_its_terms_reads():
+    free = Mixture((Term(SimPO(beta=2.0, gamma=1.0), 1.0), Term(ChosenLikelihood(), 0.05)))
+    assert (free.needs_reference, free.reads_batch, free.reads_margin) == (False, False, False)
+    judged = Mixture((Term(ChosenLikelihood(), 1.0), Term(BCO(beta=0.1), 1.0)))
+    assert (judged.needs_reference, judged.reads_batch) == (True, True)
+    told = judged.metrics(whole(POLICY, REFERENCE), REFERENCE)
+    assert told["loss_chosenlikelihood"].item() == pytest.approx(5 / 2)
+    assert "reward_margin" in free.metrics(POLICY, None)
+
+
+@pytest.mark.parametrize("loss", [WPO(beta=0.1), KTO(beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)], ids=name)
+def test_a_mixture_takes_no_term_that_reads_more_than_log_probs_of_pairs(loss):
+    with pytest.raises(ValueError, match="can't be one of several losses"):
+        Mixture((Term(loss, 1.0),))
 
 
 def test_orpo_compares_odds_of_the_mean_token():
@@ -390,7 +415,7 @@ def test_the_jensen_shannon_reward_of_a_chosen_completion_is_at_most_log_2():
 APART = [
     objective
     for objective, _ in CLOSED
-    if not isinstance(objective, NPO | APODown | DiscoPOP | DPOP) and objective != SLiC(delta=1.0, sft_weight=0.0)
+    if not isinstance(objective, NPO | APODown | DiscoPOP | DPOP | ChosenLikelihood) and objective != SLiC(delta=1.0, sft_weight=0.0)
 ] + [DPO(beta=0.5), SimPO(beta=2.0, gamma=1.0), ORPO(weight=0.3)]  # fmt: skip
 
 

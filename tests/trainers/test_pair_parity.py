@@ -28,14 +28,17 @@ from polm_bench.objectives import (
     APODown,
     APOZero,
     APOZeroUnpaired,
+    ChosenLikelihood,
     DiscoPOP,
     ForwardKLDPO,
     HingeDPO,
     JensenShannonDPO,
+    Mixture,
     NormalizedDPO,
     RobustDPO,
     SimPO,
     SLiC,
+    Term,
 )
 from polm_bench.trainers.objective import LiveReference
 from polm_bench.trainers.pair import PairCollator, PairTrainer, sequence_logps
@@ -235,6 +238,11 @@ SAME = [
     (WPO(beta=0.1), {"use_weighting": True}),
     (ForwardKLDPO(beta=0.1), {"f_divergence_type": "forward_kl"}),
     (JensenShannonDPO(beta=0.1), {"f_divergence_type": "js_divergence"}),
+    (ChosenLikelihood(), {"loss_types": ["sft"]}),
+    (
+        Mixture((Term(DPO(beta=0.1), 0.8), Term(BCOAroundZero(beta=0.1), 0.2), Term(ChosenLikelihood(), 1.0))),
+        {"loss_types": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]},
+    ),
     (AlphaDPO(beta=0.1, alpha=0.3), {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7}),
 ]
 PLAIN = {"loss_types": ["sigmoid"], "label_smoothing": 0.0, "ld_alpha": None, "use_weighting": False}
@@ -242,6 +250,11 @@ CPO_SAME = [
     (
         AlphaPO(beta=2.0, gamma=1.0, alpha=0.25),
         {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "alpha": 0.25, "cpo_alpha": 0.0},
+        1.0,
+    ),
+    (
+        Mixture((Term(SimPO(beta=2.0, gamma=1.0), 1.0), Term(ChosenLikelihood(), 0.05))),
+        {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "alpha": 0.0, "cpo_alpha": 0.05},
         1.0,
     ),
     (CPO(beta=0.1, sft_weight=0.5), {"loss_type": "sigmoid", "beta": 0.1, "cpo_alpha": 0.5}, 1.0),

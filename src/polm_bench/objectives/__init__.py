@@ -9,8 +9,9 @@ from polm_bench.objectives.hinge import HingeDPO, SLiC
 from polm_bench.objectives.ipo import IPO
 from polm_bench.objectives.kto import KTO, APOZeroUnpaired
 from polm_bench.objectives.length import LDDPO, RDPO, NormalizedDPO
+from polm_bench.objectives.mixture import ChosenLikelihood, Mixture, Term
 from polm_bench.objectives.one_sided import DPOP, NPO
-from polm_bench.objectives.ranking import D2O, PRO, RRHF, LiPO, PlackettLuce
+from polm_bench.objectives.ranking import D2O, PRO, RRHF, TPO, LiPO, PlackettLuce
 from polm_bench.objectives.simpo import AlphaPO, SimPO
 from polm_bench.objectives.soft_labels import DNO, EXO, ConservativeDPO, RobustDPO
 from polm_bench.objectives.token import TDPO1, TDPO2, WPO, PairwiseCringe
@@ -37,6 +38,7 @@ __all__ = [
     "SPPO",
     "TDPO1",
     "TDPO2",
+    "TPO",
     "UNA",
     "WPO",
     "AOTUnpaired",
@@ -51,8 +53,10 @@ __all__ = [
     "HingeDPO",
     "JensenShannonDPO",
     "LiPO",
+    "ChosenLikelihood",
     "ListLogps",
     "ListObjective",
+    "Mixture",
     "NormalizedDPO",
     "PairLogps",
     "PairObjective",
@@ -61,6 +65,7 @@ __all__ = [
     "RobustDPO",
     "SLiC",
     "SimPO",
+    "Term",
     "UnpairedLogps",
     "WholeBatch",
 ]

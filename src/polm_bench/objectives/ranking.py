@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from polm_bench.graph import FORBID
-from polm_bench.objectives.base import ListLogps, ListObjective
+from polm_bench.objectives.base import ListLogps, ListObjective, PairLogps, PairObjective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,49 @@ class PRO(ListObjective):
 
     def metrics(self, policy: ListLogps, reference: ListLogps | None) -> dict[str, Tensor]:
         return agreement(policy, policy.logps / policy.lengths)
+
+
+@dataclass(frozen=True, config=FORBID)
+class TPO(ListObjective):
+    """Triple preference optimisation: cross-entropy on the best answer, and a preference for the second best over the worst.
+
+    Saeidi et al. 2024 (arXiv:2405.16681), with y_1 the best of M answers, y_2 the next and y_M the worst; of two, y_1 is also preferred:
+    pair(y_2, y_M) - sft_weight * log pi(y_1|x) / |y_1|
+
+    `pair` knows no reference, or one to which all answers are alike: DPO is the paper's TPO, SimPO its TPO-L, and so are trl's `loss_type`s
+    "sigmoid" and "tpo-l" (HingeDPO is "hinge", IPO "ipo"). trl averages the last term over the tokens of a batch, this over prompts.
+    """
+
+    pair: PairObjective
+    sft_weight: NonNegativeFloat  # alpha: weight of a nat per token of y_1
+    needs_reference: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _whole_pairs(self) -> TPO:
+        if self.pair.role != "preference" or self.pair.reads_tokens or self.pair.reads_batch or self.pair.reads_margin:
+            raise ValueError(
+                f"{type(self.pair).__name__} reads more than log-probs of a pair, so TPO can't set two of three answers against each other"
+            )
+        return self
+
+    def __call__(self, policy: ListLogps, reference: ListLogps | None) -> Tensor:
+        """Loss per prompt, shape [B]."""
+        return self.pair(*self._sides(policy)) - self.sft_weight * policy.logps[:, 0] / policy.lengths[:, 0]
+
+    def metrics(self, policy: ListLogps, reference: ListLogps | None) -> dict[str, Tensor]:
+        return self.pair.metrics(*self._sides(policy))
+
+    def _sides(self, policy: ListLogps) -> tuple[PairLogps, PairLogps]:
+        """The pair, and what a reference gives to which all answers are alike."""
+        import torch
+
+        last = policy.mask.sum(1, keepdim=True) - 1
+        second = (last - 1).clamp(0, 1)
+        (chosen, rejected), (long, longer) = (
+            [of.gather(1, place)[:, 0] for place in (second, last)] for of in (policy.logps, policy.lengths)
+        )
+        alike = torch.zeros_like(chosen)
+        return PairLogps(chosen, rejected, long, longer), PairLogps(alike, alike, long, longer)
 
 
 @dataclass(frozen=True, config=FORBID)
