@@ -1,18 +1,21 @@
-"""Runs cells as one of several processes that share their stages, all in one process a rank, so that imports are paid once."""
+"""Work as one of two processes that know of each other, and cells whose stages they share. Both are forked from one that has its imports done."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import sys
+from collections.abc import Callable
+from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
 from polm_bench.config import plan
+from polm_bench.drill.cell import warm_up
 from polm_bench.errors import PartDone
 from polm_bench.graph import ordered
 from polm_bench.run.execute import perform
+from polm_bench.run.isolate import _meeting
 from polm_bench.run.job import Job
 
 TOLD = "told.json"
@@ -50,9 +53,34 @@ def run(
     return told
 
 
-if __name__ == "__main__":
+def run_all(orders: str) -> None:
+    """The cells that the file of orders names; what the first of the processes tells of each goes beside it."""
     rank, processes = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-    for name, (folder, read, words) in json.loads(Path(sys.argv[1]).read_text()).items():
+    for name, (folder, read, words) in json.loads(Path(orders).read_text()).items():
         told = run(words, Path(folder), rank, processes, Path(read))
         if rank == 0:
-            Path(sys.argv[1]).with_name(f"{name}.json").write_text(json.dumps(told))
+            Path(orders).with_name(f"{name}.json").write_text(json.dumps(told))
+
+
+def by_two(work: Callable[[str], None], word: str) -> None:
+    """Two processes do the work; when one of them fails, the other is ended."""
+    warm_up()
+    usual = _meeting(2)
+    start = get_context("forkserver").Process
+    both = [start(target=_member, args=(work, word, usual | {"RANK": rank, "LOCAL_RANK": rank})) for rank in "01"]
+    for process in both:
+        process.start()
+    while not any(process.exitcode for process in both) and (left := [one for one in both if one.is_alive()]):
+        connection.wait([process.sentinel for process in left])
+    for process in both:
+        process.kill()
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+
+
+def _member(work: Callable[[str], None], word: str, environment: dict[str, str]) -> None:
+    import torch
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    work(word)
