@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from polm_bench.data.nano.source import NanoRows
 from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.load import load_model, load_tokenizer, weight_bytes
-from polm_bench.run.job import Job, silent
+from polm_bench.run.job import Job
 from polm_bench.run.launch import Launch
 from polm_bench.stages.compress import CompressModel
 from polm_bench.stages.compression import (
@@ -325,7 +324,7 @@ def test_means_of_what_is_pruned_become_biases(model, rows):
         model(input_ids=rows)
         handle.remove()
         said, wide = part(read[0]).flatten(0, 1).mean(0), part.up_proj.out_features
-        FluctuationPruning(TEXT, sparsity=0.3).compress(model, None, rows, SimpleNamespace(progress=silent))
+        FluctuationPruning(TEXT, sparsity=0.3).compress(model, None, rows, NoJob)
         assert part.down_proj.in_features == part.up_proj.out_features < wide
         assert torch.allclose(part(read[0]).flatten(0, 1).mean(0), said, atol=1e-6)
         part.down_proj.bias.zero_()
