@@ -15,6 +15,7 @@ from polm_bench.objectives.rounding import (
     grid,
     inverse_factor,
     orthogonal,
+    range_scale,
     rounded,
     sensitivity,
     turned,
@@ -40,6 +41,29 @@ def test_groups_have_scales_of_their_own():
     weight = torch.tensor([[0.0, 3.0, 0.0, 30.0]])
     assert grid(weight, 2, 2).scale.tolist() == [[1.0, 10.0]]
     assert rounded(weight, 2, 2).equal(weight)
+
+
+def test_only_channels_beyond_the_range_are_scaled_and_just_into_it():
+    inputs = torch.tensor([[0.5, -8.0, 1.0], [-0.5, 2.0, 0.75]]).repeat(4, 1)
+    scale = range_scale(inputs, torch.eye(3), bits=4, steps=4, least=1.0)
+    assert scale[0] == 1
+    tried = [8 / t for t in (8.0, 6.25, 4.5, 2.75)]
+    assert min(abs(float(scale[1]) - s) for s in tried) < 1e-6
+    assert scale[1] > 1
+
+
+def test_a_range_is_chosen_that_costs_less_than_none(problem):
+    weight, _, _ = problem
+    inputs = torch.randn(64, 16, generator=torch.Generator().manual_seed(1)).double()
+    inputs[:, 3] *= 30
+    scale = range_scale(inputs, weight, bits=4, steps=20, least=0.1)
+
+    def cost(scale):
+        lost = rounded(inputs / scale, 4, 16) @ rounded(weight * scale, 4, 16).T - inputs @ weight.T
+        return float(lost.square().sum())
+
+    assert cost(scale) < cost(torch.ones(16))
+    assert scale.argmax() == 3
 
 
 def test_more_bits_cost_less(problem):

@@ -33,10 +33,18 @@ from polm_bench.stages.compression import (
     PruneOneShot,
     PruneWeights,
     QuantizeOneShot,
+    RangedRounding,
     ScaledRounding,
     TaylorPruning,
 )
-from polm_bench.stages.compression.layers import each_layer, linears, named_linears, squared_gradients
+from polm_bench.stages.compression.layers import (
+    each_layer,
+    first_calls,
+    linears,
+    named_linears,
+    sample,
+    squared_gradients,
+)
 from polm_bench.stages.compression.oneshot import check_bits, one_shot, rescale, smoothed_by
 from polm_bench.stages.compression.sparse import check_sparsity
 
@@ -46,6 +54,17 @@ TEXT = Calibration(samples=8, length=32)
 def weights(bits: int, group: int) -> dict[str, object]:
     grid = {"num_bits": bits, "type": "int", "strategy": "group", "group_size": group, "symmetric": False}
     return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": grid}}, "ignore": ["lm_head"]}
+
+
+def both(bits: int) -> dict[str, object]:
+    """Weights by output channel and inputs by token."""
+    grid = {"num_bits": bits, "type": "int", "symmetric": False}
+    group = {
+        "targets": ["Linear"],
+        "weights": {**grid, "strategy": "channel"},
+        "input_activations": {**grid, "strategy": "token", "dynamic": True},
+    }
+    return {"config_groups": {"group_0": group}, "ignore": ["lm_head"]}
 
 
 METHODS = {
@@ -69,13 +88,19 @@ METHODS = {
         ),
         0.7,
     ),
+    "outlier_suppression_plus": (
+        RangedRounding(
+            calibration=TEXT, bits=6, tokens=64, steps=4, least=0.1, modifiers=({"QuantizationModifier": both(6)},)
+        ),
+        0.7,
+    ),
     "quip": (IncoherentRounding(calibration=TEXT, bits=4, damping=0.01, rho=2.4), 0.75),
     "owq": (OutlierAwareRounding(calibration=TEXT, bits=3, damping=0.01, kept=0.02), 0.7),
     "llm_int8": (LoadInBits(calibration=None, kind="int8"), 0.75),
     "nf4": (LoadInBits(calibration=None, kind="nf4"), 0.7),
 }
 LIBRARY = {"wanda": "llmcompressor", "sparsegpt_2_4": "llmcompressor", "gptq": "llmcompressor", "awq": "llmcompressor"}
-LIBRARY |= {"llm_int8": "bitsandbytes", "nf4": "bitsandbytes"}
+LIBRARY |= {"outlier_suppression_plus": "llmcompressor", "llm_int8": "bitsandbytes", "nf4": "bitsandbytes"}
 
 
 class NoJob:
@@ -260,6 +285,15 @@ def test_smoothquant_leaves_what_the_model_says_before_rounding(model, rows):
     with torch.no_grad():
         assert torch.allclose(model(input_ids=rows).logits, before, atol=1e-4)
     assert not model.model.layers[0].input_layernorm.weight.equal(norm)
+
+
+def test_a_sample_is_of_the_first_tokens_and_the_next_layer_reads_all(model, rows):
+    first = model.model.layers[0]
+    seen, following = sample(first, first_calls(model, rows), tokens=30)
+    with torch.no_grad():
+        x = first.input_layernorm(model.model.embed_tokens(rows)).flatten(0, 1)
+    assert torch.allclose(seen["self_attn.q_proj"], x[:30])
+    assert sum(call.hidden[..., 0].numel() for call in following) == rows.numel()
 
 
 def test_layers_are_seen_after_the_changes_to_those_before(model, rows):

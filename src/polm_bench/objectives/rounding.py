@@ -89,6 +89,29 @@ def awq_clipped(weight: Tensor, gram: Tensor, bits: int, group: int, steps: int,
     return best.reshape(weight.shape)
 
 
+def range_scale(inputs: Tensor, weight: Tensor, bits: int, steps: int, least: float) -> Tensor:
+    """Factors [N] on the channels of inputs [M, N] that go beyond a range, which is chosen so that rounding inputs and weight [K, N] costs the output least.
+
+    OS+ (Wei et al. 2023, arXiv:2304.09145; the authors' quant_transformer/quantization/migration_llama.py): s_j = max(1, max_i |x_ij| / t) brings
+    channel j into [-t, t] and leaves narrower channels as they are. t goes in `steps` equal steps from the largest input down to `least`. Inputs are
+    rounded in each row (token) by itself, the weight in each row (output channel). The error is that of these weights' own outputs; the authors take
+    attention's and the gated product's.
+    """
+    import torch
+
+    reach = inputs.abs().amax(0)
+    top, width = float(reach.max()), inputs.shape[1]
+    said = inputs @ weight.T
+    best, lowest = torch.ones_like(reach), None
+    for step in range(steps if top > least else 0):
+        scale = (reach / (top - (top - least) * step / steps)).clamp(min=1)
+        lost = rounded(inputs / scale, bits, width) @ rounded(weight * scale, bits, width).T - said
+        cost = float(lost.square().sum())
+        if lowest is None or cost < lowest:
+            best, lowest = scale, cost
+    return best
+
+
 def inverse_factor(gram: Tensor, damping: float) -> Tensor:
     """Upper Cholesky factor [N, N] of the inverse of 2 X X^T, damped by a share of its mean diagonal (GPTQ, the authors' gptq.py)."""
     import torch

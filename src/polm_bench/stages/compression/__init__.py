@@ -7,7 +7,7 @@ from polm_bench.stages.compression.bits import LoadInBits
 from polm_bench.stages.compression.columns import IncoherentRounding, OutlierAwareRounding
 from polm_bench.stages.compression.factor import FactorWeights
 from polm_bench.stages.compression.narrower import FluctuationPruning, TaylorPruning
-from polm_bench.stages.compression.oneshot import PruneOneShot, QuantizeOneShot, ScaledRounding
+from polm_bench.stages.compression.oneshot import PruneOneShot, QuantizeOneShot, RangedRounding, ScaledRounding
 from polm_bench.stages.compression.slicing import DirectionSlicing
 from polm_bench.stages.compression.sparse import PruneWeights
 
@@ -24,6 +24,7 @@ __all__ = [
     "PruneOneShot",
     "PruneWeights",
     "QuantizeOneShot",
+    "RangedRounding",
     "ScaledRounding",
     "TaylorPruning",
 ]

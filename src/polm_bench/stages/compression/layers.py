@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polm_bench.errors import BadModel
@@ -96,22 +96,45 @@ def forward(layer: nn.Module, calls: Sequence[Call]) -> list[Call]:
 
 def watch(layer: nn.Module, calls: Sequence[Call]) -> tuple[dict[str, Seen], list[Call]]:
     """What each linear module of `layer` sees, and the inputs of the next layer."""
-
     sums: dict[str, list[Any]] = {}
 
-    def hook(name: str) -> Any:
-        def add(module: nn.Linear, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-            x = args[0].detach().reshape(-1, args[0].shape[-1]).double()
-            new = [len(x), x.T @ x, x.sum(0), x.abs().sum(0)]
-            sums[name] = [a + b for a, b in zip(sums[name], new, strict=True)] if name in sums else new
+    def add(name: str, x: torch.Tensor) -> None:
+        x = x.double()
+        new = [len(x), x.T @ x, x.sum(0), x.abs().sum(0)]
+        sums[name] = [a + b for a, b in zip(sums[name], new, strict=True)] if name in sums else new
 
-        return add
+    following = _overhear(layer, calls, add)
+    return {name: Seen(*values) for name, values in sums.items()}, following
+
+
+def sample(layer: nn.Module, calls: Sequence[Call], tokens: int) -> tuple[dict[str, torch.Tensor], list[Call]]:
+    """What each linear module of `layer` sees of the first `tokens` tokens, [M, N], and the inputs of the next layer."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, x: torch.Tensor) -> None:
+        have = found.get(name, x[:0])
+        found[name] = torch.cat([have, x[: tokens - len(have)]])
+
+    following = _overhear(layer, calls, keep)
+    return found, following
+
+
+def _overhear(layer: nn.Module, calls: Sequence[Call], note: Callable[[str, torch.Tensor], None]) -> list[Call]:
+    """Inputs of the next layer; `note` is told what each linear module of `layer` sees of every call, [M, N]."""
+
+    def hook(name: str) -> Any:
+        def tell(module: nn.Linear, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+            note(name, args[0].detach().flatten(0, -2))
+
+        return tell
 
     handles = [part.register_forward_hook(hook(name)) for name, part in linears(layer).items()]
     following = forward(layer, calls)
     for handle in handles:
         handle.remove()
-    return {name: Seen(*values) for name, values in sums.items()}, following
+    return following
 
 
 def squared_gradients(model: PreTrainedModel, rows: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.errors import BadOverride
 from polm_bench.graph import FORBID
 from polm_bench.stages.compression.base import Compressed, Compression, calibration_text
-from polm_bench.stages.compression.layers import decoder_layers, first_calls, linears, named_linears, watch
+from polm_bench.stages.compression.layers import decoder_layers, first_calls, linears, named_linears, sample, watch
 from polm_bench.stages.compression.sparse import check_sparsity
 
 if TYPE_CHECKING:
@@ -111,6 +111,43 @@ class ScaledRounding(QuantizeOneShot):
                 module.weight.double(), seen[name].gram, int(self.bits), self.group, self.steps, self.clip
             )
             module.weight.copy_(clipped)
+
+
+@dataclass(frozen=True, config=FORBID)
+class RangedRounding(QuantizeOneShot):
+    """Channels of the inputs that go beyond a range scaled into it, then inputs and weights rounded.
+
+    OS+ (Wei et al. 2023, arXiv:2304.09145): `objectives/rounding.py`. As in the authors' migration_llama.py channels are scaled and not shifted, for the
+    norms of such a model have no bias that could take a shift up; what comes between the values and the output projection is left alone.
+    """
+
+    forward_passes: ClassVar[int] = 1
+    tokens: int = Field(gt=0)  # of the calibration text, on which the range is searched
+    steps: int = Field(gt=0)  # of the search
+    least: float = Field(gt=0)  # the smallest range that is tried
+
+    def compress(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor | None, job: Any
+    ) -> Compressed:
+        import torch
+
+        from polm_bench.objectives.rounding import range_scale
+
+        calls = first_calls(model, calibration_text(rows))
+        layers = decoder_layers(model)
+        with torch.no_grad():
+            for number, layer in enumerate(layers):
+                seen, calls = sample(layer, calls, self.tokens)
+                modules = linears(layer)
+                for before, names in smoothed_by(layer):
+                    if names == ["self_attn.o_proj"]:
+                        continue
+                    after = [modules[name] for name in names]
+                    weight = torch.cat([module.weight for module in after])
+                    scale = range_scale(seen[names[0]], weight, int(self.bits), self.steps, self.least)
+                    rescale(before, after, scale)
+                job.progress(number + 1, len(layers), "layers")
+        return super().compress(model, tokenizer, None, job)
 
 
 @dataclass(frozen=True, config=FORBID)
