@@ -100,11 +100,11 @@ def _read_only(verdict: Verdict, start: Start, disk: Path, say: Callable[[str], 
 def _damage(verdict: Verdict, start: Start, home: Path, wanted: Json, say: Callable[[str], None]) -> None:
     """Flip a bit and cut a file, each time with the record gone, so that the cell reads what was damaged."""
     harms: dict[str, Callable[[Path], None]] = {"flipped bit": _flip, "cut file": _cut, "missing file": Path.unlink}
+    (record,) = wanted["records"].values()
+    (weights,) = home.glob("store/TrainPairs-*/model.safetensors")
     for name, harm in harms.items():
         shutil.rmtree(home / "records")
-        (weights,) = home.glob("store/TrainPairs-*/model.safetensors")
-        for judged in home.glob("store/Evaluate-*"):
-            shutil.rmtree(judged)  # else nobody would read the weights
+        shutil.rmtree(home / "store" / f"Evaluate-{record['rows']['self']}")  # else nobody would read the weights
         harm(weights)
         log_of(home).write_text("")
         process = start(CELL, home)

@@ -1,7 +1,8 @@
-"""What the processes of a drill are forked with, so that they are killed at work and not while they import. Runs no tensor operation."""
+"""What the processes of a drill are forked with, so that they are killed at work and not while they import or make rows. Runs no tensor operation."""
 
 from __future__ import annotations
 
+import hydra.main
 import lm_eval.evaluator
 import transformers.models.llama.modeling_llama
 
@@ -11,5 +12,9 @@ import polm_bench.models.load
 import polm_bench.run.execute
 import polm_bench.trainers.fit
 import polm_bench.trainers.pair
+from polm_bench.data import nano
 
-__all__ = ["lm_eval", "polm_bench", "transformers"]
+__all__ = ["hydra", "lm_eval", "polm_bench", "transformers"]
+
+for role in ("sft", "preference"):
+    nano.rows(role, "train")
