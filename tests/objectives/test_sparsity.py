@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from polm_bench.objectives.sparsity import (
     Fluctuation,
     adaptive,
+    expected_nonzero,
     fluctuation,
+    hard_concrete,
     keep_largest,
     principal,
     saliency,
@@ -32,6 +36,20 @@ def test_the_principal_direction_is_that_along_which_the_most_lies():
     assert first.abs().tolist() == pytest.approx([0.5**0.5] * 2)
     assert first[0] == pytest.approx(float(first[1]))
     assert second[0] == pytest.approx(-float(second[1]))
+
+
+def test_a_hard_concrete_number_is_stretched_and_cut():
+    alpha = torch.tensor([0.0, math.log(3), -math.log(3), 5.0])
+    z = hard_concrete(alpha, 0.5, low=-0.5, high=1.5)  # sigmoid: 1/2, 3/4, 1/4, nearly 1
+    assert z.tolist() == pytest.approx([0.5, 1.0, 0.0, 1.0], abs=1e-6)
+
+
+def test_it_is_not_zero_as_often_as_expected():
+    alpha = torch.full((20_000,), 0.4)
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    seen = (hard_concrete(alpha, uniform, -1.5, 1.2) > 0).float().mean().item()
+    assert expected_nonzero(alpha[0], -1.5, 1.2).item() == pytest.approx(seen, abs=0.01)
+    assert expected_nonzero(torch.tensor(0.0), -1.5, 1.5).item() == 0.5
 
 
 def test_saliency_is_the_second_order_loss_of_a_quadratic():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,8 +12,6 @@ from polm_bench.graph import FORBID
 from polm_bench.models.tuning import Tuning
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -30,43 +28,20 @@ class IntrinsicSaid(Tuning):
 
     def attach(self, model: PreTrainedModel) -> PreTrainedModel:
         """Raises BadOverride where the dimensions are no more than the weights that need a factor."""
-        from torch.nn.utils.parametrize import register_parametrization
+        from polm_bench.models.reparameterized import Projected, Subspace, reparameterize, weights
 
-        from polm_bench.models.reparameterized import Projected, Subspace
-
-        model.requires_grad_(False)
-        places = _places(model)
-        numbers = {weight: number for number, weight in enumerate(dict.fromkeys(weight for *_, weight in places))}
-        if self.dimensions <= len(numbers):
+        own = weights(model)
+        if self.dimensions <= len(own):
             raise BadOverride(
-                f"adapter.dimensions is {self.dimensions}, of which the factors of {len(numbers)} weights take one each; give more"
+                f"adapter.dimensions is {self.dimensions}, of which the factors of {len(own)} weights take one each; give more"
             )
-        subspace = Subspace(self.dimensions - len(numbers), len(numbers)).to(model.device)
-        drawn = {weight: Projected(subspace, number, weight.numel()).to(weight) for weight, number in numbers.items()}
-        for module, name, weight in places:
-            register_parametrization(module, name, drawn[weight])
+        subspace = Subspace(self.dimensions - len(own), len(own)).to(model.device)
+        reparameterize(model, [Projected(subspace, number, w.numel()).to(w) for number, w in enumerate(own)])
         model.add_module("intrinsic", subspace)
         return model
 
     def finish(self, model: PreTrainedModel) -> None:
-        from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+        from polm_bench.models.reparameterized import settle
 
-        found: dict[torch.Tensor, torch.Tensor] = {}
-        changed = [module for module in model.modules() if is_parametrized(module)]
-        for module in changed:
-            for name in list(module.parametrizations):
-                value = getattr(module, name).detach()
-                remove_parametrizations(module, name, leave_parametrized=False)
-                found[getattr(module, name)] = value
-        for weight, value in found.items():
-            weight.data = value
+        settle(model)
         del model.intrinsic
-
-
-def _places(model: PreTrainedModel) -> list[tuple[nn.Module, str, Any]]:
-    """Every weight where it stands: module, name in it, weight; a tied one stands in several places."""
-    return [
-        (module, name, weight)
-        for module in model.modules()
-        for name, weight in list(module.named_parameters(recurse=False))
-    ]

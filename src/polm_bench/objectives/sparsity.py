@@ -19,6 +19,27 @@ def keep_largest(scores: Tensor, sparsity: float) -> Tensor:
     return mask.view(scores.shape)
 
 
+def hard_concrete(alpha: Tensor, uniform: Tensor | float, low: float, high: float) -> Tensor:
+    """A number from 0 to 1 that is exactly 0 or exactly 1 with some probability, and differentiable by its log odds `alpha`.
+
+    Louizos et al. 2018 (arXiv:1712.01312), Equations 10 and 11, at temperature 1: s = sigmoid(log u - log(1 - u) + alpha) for u uniform in (0, 1);
+    z = min(1, max(0, s (high - low) + low)), with low < 0 and high > 1.
+    """
+    import torch
+
+    odds = torch.as_tensor(uniform, dtype=alpha.dtype, device=alpha.device).logit()
+    return (torch.sigmoid(odds + alpha) * (high - low) + low).clamp(0, 1)
+
+
+def expected_nonzero(alpha: Tensor, low: float, high: float) -> Tensor:
+    """Probability that a hard concrete variable is not 0: sigmoid(alpha - log(-low / high)) (the same paper, Equation 12)."""
+    import math
+
+    import torch
+
+    return torch.sigmoid(alpha - math.log(-low / high))
+
+
 def saliency(weight: Tensor, curvature: Tensor) -> Tensor:
     """How much the loss grows when a weight is set to zero, to second order.
 
