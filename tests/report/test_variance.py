@@ -67,6 +67,6 @@ def test_the_page_shows_each_part_beside_its_share_of_the_whole(records):
 def test_what_cannot_be_split_is_said_with_how_to_get_it(tmp_path, capsys):
     write_record(tmp_path, "dpo", 0)
     assert main(["variance", "--records", str(tmp_path)]) == 2
-    assert "suite.seed=0,1" in capsys.readouterr().err
+    assert "suite.seed=1,2" in capsys.readouterr().err
     assert main(["variance", "simpo", "--records", str(tmp_path)]) == 2
     assert "no method of simpo in" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def variance(arguments: Namespace) -> int:
         asked = f"of {', '.join(arguments.recipe)} " if arguments.recipe else ""
         raise PolmError(
             f"no method {asked}in {known[0].path.parent} has two training seeds or two decodings, so nothing can be split. "
-            "Run one with several: polm-bench run -m +recipe=dpo seed=0,1 suite.seed=0,1"
+            "Run one with several: polm-bench run -m +recipe=dpo seed=0,1 suite.seed=1,2"
         )
     return _show(variance_page(found), arguments.format)
 
