@@ -21,7 +21,7 @@ from polm_bench.config import plan
 from polm_bench.drill.cell import half_made, journal_of
 from polm_bench.errors import BadOverride, PolmError
 from polm_bench.run.cluster import Ray, Slurm
-from polm_bench.run.elsewhere import Elsewhere, Errand, Joblib, device_of, visible_devices
+from polm_bench.run.elsewhere import Elsewhere, Ended, Errand, Joblib, device_of, visible_devices
 
 RECIPES = ("ipo", "simpo", "cdpo", "dpo", "orpo", "kto")
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +65,37 @@ def test_twelve_cells_with_shared_stages_make_each_stage_once(launch, tmp_path, 
     workers = {line.split()[1] for line in journal_of(home).read_text().splitlines()}
     assert len(workers) > 1
     assert str(os.getpid()) not in workers
+
+
+SLURM = {
+    "sbatch": "echo Submitted batch job 4711",
+    "srun": "",
+    "scancel": "",
+    "sacct": "echo Slurm accounting storage is disabled >&2; echo 'JobID|State|NodeList'; echo '4711|FAILED|here'",
+}
+
+
+@pytest.mark.slow
+def test_who_waits_for_slurm_is_told_for_which_job_and_hears_nothing_else(tmp_path, monkeypatch, capfd):
+    for name, script in SLURM.items():  # a Slurm that takes jobs and loses them
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (ended,) = Slurm(name="slurm").each(toy_cells.work, errands(tmp_path / "home", ("dpo", 0)))
+    assert str(ended.mistake).startswith("job 4711 ended as FAILED: ")
+    assert capfd.readouterr().err == "Slurm's job 4711: `squeue --job 4711` says what it waits for\n"
+
+
+def niceness(errand: Errand) -> Ended:
+    return Ended(errand.number, str(os.nice(0)))
+
+
+@pytest.mark.slow
+def test_cells_of_ray_run_as_willingly_as_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert [one.record for one in Ray(name="ray", cpus=0.5).each(niceness, errands(tmp_path, ("x", 0)))] == [
+        str(os.nice(0))
+    ]
 
 
 def test_every_worker_of_a_machine_has_its_own_device_as_long_as_there_are_enough():

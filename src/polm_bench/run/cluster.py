@@ -20,6 +20,7 @@ from polm_bench.run.elsewhere import Elsewhere, Ended, Errand, Work
 if TYPE_CHECKING:
     from submitit import Job
     from submitit.helpers import DelayedSubmission
+    from submitit.slurm.slurm import SlurmInfoWatcher
 
 POLL_SECONDS = 1.0
 RETRIES = 2  # of a cell whose machine went away; its stages go on from their checkpoints
@@ -37,6 +38,7 @@ class Ray(Elsewhere):
         """Raises MissingExtra, BadOverride for more than this machine has, and PolmError when there is no cluster at the address."""
         _need("ray", "launch=ray")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # it would run cells at 15, behind all else on the machine
         import ray
         from ray.exceptions import RayError
 
@@ -93,10 +95,10 @@ class Slurm(Elsewhere):
         _need("submitit", "launch=slurm", "slurm")
         import logging
 
-        from submitit import AutoExecutor
+        from submitit import AutoExecutor, SlurmJob
 
         logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns at every look where Slurm keeps no accounts
-
+        SlurmJob.watcher = _quiet_watcher()
         try:
             executor = AutoExecutor(Path(errands[0].home) / "slurm", cluster=self.cluster)
             executor.update_parameters(**self._parameters())
@@ -150,6 +152,18 @@ class Resumed:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _quiet_watcher() -> SlurmInfoWatcher:
+    """submitit's, whose every look would show what sacct writes to stderr where Slurm keeps no accounts."""
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    class Quiet(SlurmInfoWatcher):
+        def _make_command(self) -> list[str] | None:
+            command = super()._make_command()
+            return command and ["sh", "-c", 'exec "$0" "$@" 2>/dev/null', *command]
+
+    return Quiet(delay_s=600)
 
 
 def _result(number: int, job: Job[Ended]) -> Ended:
