@@ -35,6 +35,14 @@ def test_a_forward_pass_counts_every_matrix_product(llama):
         assert count.score(length) == by_hand(length)
 
 
+def test_a_body_takes_all_but_the_output_layer(llama):
+    from polm_bench.probes.flops import count_flops
+
+    whole, body = count_flops(llama), count_flops(llama.base_model)
+    assert whole.score(10) - body.score(10) == 2 * 32 * 96 * 10
+    assert whole.train(10) - body.train(10) == 3 * (2 * 32 * 96 * 10)
+
+
 def test_training_takes_three_forward_passes(llama):
     from polm_bench.probes.flops import count_flops
 
