@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.run import crew
 
-ROOT = Path(__file__).parents[2]
 BATCHES = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11], [12, 13], [14, 15]]
-WORKER = """
-import os, sys, torch
-from tests.trainers.test_pair_processes import measure
-found = measure(sys.argv[1], accumulation=2)
-if os.environ["RANK"] == "0":
-    torch.save(found, sys.argv[1] + "/found.pt")
-"""
 
 
 def measure(folder: str, accumulation: int) -> dict:
@@ -34,19 +25,15 @@ def measure(folder: str, accumulation: int) -> dict:
     return {"processes": trainer.accelerator.num_processes, "losses": losses(trainer), "kl": kl, "gradients": gradients}
 
 
+def one_of_two(folder: str) -> None:
+    found = measure(folder, accumulation=2)
+    if os.environ["RANK"] == "0":
+        torch.save(found, Path(folder) / "found.pt")
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path):
-    (tmp_path / "worker.py").write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    subprocess.run(
-        [*launch, str(tmp_path / "worker.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    crew.by_two(one_of_two, str(tmp_path))
     two, one = torch.load(tmp_path / "found.pt"), measure(str(tmp_path), accumulation=4)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["losses"]) == 2
