@@ -32,6 +32,8 @@ def ui(arguments: Namespace) -> int:
     )
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     command += ["--default-artifact-root", (place / "mlartifacts").as_uri(), "--workers", "1"]
+    # jobs that judge the traces of LLM applications, of which there are none here: a process for each of six kinds, and two more
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.execv(sys.executable, command)
 
 
