@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -169,12 +170,33 @@ def test_a_validator_reads_the_model_and_nothing_else():
         assert judge.inputs == (found.graph.model,)
 
 
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """Tunes a recipe with two trials, once, and gives the words and the home; LoRA's are mirrored in MLflow."""
+
+    @cache
+    def tune(recipe: str) -> tuple[list[str], Path]:
+        words = ["tune", f"+recipe={recipe}", *SMOKE, "tune.trials=2", "--json"]
+        words += [] if recipe == "lora" else ["track=none"]
+        home = tmp_path_factory.mktemp(recipe)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("POLM_HOME", str(home))
+            assert main(words) == 0
+        return words, home
+
+    return tune
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["lora", "dpo", "grpo"])
-def test_tuning_tests_the_best_trial_once_and_records_all(recipe, home, capfd):
-    words = ["tune", f"+recipe={recipe}", *SMOKE, "tune.trials=2", "track=none", "--json"]
+def test_tuning_tests_the_best_trial_once_and_records_all(recipe, tuned, monkeypatch, capfd):
+    words, home = tuned(recipe)
+    monkeypatch.setenv("POLM_HOME", str(home))
+    before = {path: path.stat().st_mtime_ns for path in (home / "records").glob("*.json")}
+    capfd.readouterr()
     assert main(words) == 0
     told = json.loads(capfd.readouterr().out)["record"]
+    assert {path: path.stat().st_mtime_ns for path in (home / "records").glob("*.json")} == before
     assert [one["status"] for one in told["tuning"]["tried"]] == ["ok", "ok"]
     assert told["tuning"]["trials"] == 2
     assert len(list((home / "store").glob("Evaluate-*"))) == len({*told["rows"].values()})
@@ -183,18 +205,16 @@ def test_tuning_tests_the_best_trial_once_and_records_all(recipe, home, capfd):
     place = next(iter(Cells([record], trials=2)._found))[0]
     assert Cells([record], trials=2).at(place, recipe, 0) is record
     assert Cells([record]).at(place, recipe, 0) is None
-    before = {path: path.stat().st_mtime_ns for path in (home / "records").glob("*.json")}
-    assert main(words) == 0
-    assert {path: path.stat().st_mtime_ns for path in (home / "records").glob("*.json")} == before
 
 
 @pytest.mark.slow
-def test_trials_stand_in_mlflow_under_one_parent(home):
+def test_trials_stand_in_mlflow_under_one_parent(tuned, monkeypatch):
     from mlflow import MlflowClient
 
     from polm_bench.run.track import initialise, tracking_uri
 
-    assert main(["tune", "+recipe=lora", *SMOKE, "tune.trials=2"]) == 0
+    _, home = tuned("lora")
+    monkeypatch.setenv("POLM_HOME", str(home))
     client = MlflowClient(tracking_uri=tracking_uri(home))
     runs = client.search_runs([initialise(home)], "tags.`polm.study` != ''")
     parents = [run for run in runs if run.data.tags["polm.kind"] == "tuning"]
