@@ -18,7 +18,7 @@ from polm_bench.stages.edit import HELD_LENGTH, Batches, EditByTraining, Hold, P
 from polm_bench.stages.edit_blocks import EditBlocks
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory, arrange
-from polm_bench.stages.edit_neurons import Ensemble, chance
+from polm_bench.stages.edit_neurons import KnowledgeNeurons, chance
 from polm_bench.stages.edit_patch import EditPatches
 from polm_bench.stages.edit_scores import EditScores
 from polm_bench.stages.facts import FACTS, PickFacts, pick
@@ -385,7 +385,7 @@ def test_attributions_add_up_to_what_the_weights_do_to_the_chance(world):
     model.requires_grad_(False)
     weight.requires_grad_(True)
     before = weight.detach().clone()
-    found = Ensemble(points=32, kept=0.1, look=0.9).attribution(model, batches, purse)
+    found = KnowledgeNeurons(points=32, kept=0.1, look=0.9).attribution(model, batches, purse)
     assert weight.equal(before)
     (batch,) = batches.each(purse)
     with torch.no_grad():
@@ -399,14 +399,14 @@ def test_attributions_add_up_to_what_the_weights_do_to_the_chance(world):
 def test_an_ensemble_is_all_that_an_edit_moves(world):
     from safetensors.torch import load_file
 
-    stage = edit_by_training(ensemble=Ensemble(points=2, kept=0.1, look=0.25))
+    stage = edit_by_training(ensemble=KnowledgeNeurons(points=2, kept=0.1, look=0.25))
     job = run(stage, world)
     start, found = (load_file(f / "model.safetensors") for f in (world / Given().key, job.out))
     moved = {name: int((found[name] != start[name]).sum()) for name in start}
     assert {name for name, count in moved.items() if count} == {"model.layers.1.mlp.down_proj.weight"}
     assert sum(moved.values()) <= job.ledger.notes["trainable_params"] == int(0.1 * 128 * 256)
     assert scores(world, stage)["edit_efficacy", "preferred"] == 1.0
-    short = edit_by_training(Spend("steps", 4, 2, 64), ensemble=Ensemble(points=2, kept=0.1, look=0.25))
+    short = edit_by_training(Spend("steps", 4, 2, 64), ensemble=KnowledgeNeurons(points=2, kept=0.1, look=0.25))
     assert run(short, world).ledger.notes["steps"] == 4
 
 

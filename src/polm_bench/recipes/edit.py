@@ -12,7 +12,7 @@ from polm_bench.stages.edit import EditByTraining, Hold, Place
 from polm_bench.stages.edit_blocks import EditBlocks
 from polm_bench.stages.edit_located import EditLocated, ValueSearch
 from polm_bench.stages.edit_memory import EditMemory
-from polm_bench.stages.edit_neurons import Ensemble
+from polm_bench.stages.edit_neurons import KnowledgeNeurons
 from polm_bench.stages.edit_patch import EditPatches
 from polm_bench.stages.edit_scores import EditScores
 from polm_bench.stages.facts import PickFacts
@@ -58,7 +58,7 @@ class TrainedEdit(Edit):
     enough: NonNegativeFloat
     bound: float | None = None  # for a 7B model; times model.lr_scale, as it is a length of steps
     terms: EditWithTerms | None = None
-    ensemble: Ensemble | None = None
+    ensemble: KnowledgeNeurons | None = None
     slots: PositiveInt | None = None
     scale_lr: bool = True  # False: the rate holds for any model, as for weights that are new
 

@@ -15,7 +15,7 @@ from polm_bench.data.source import Rows
 from polm_bench.errors import BadModel
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import EditLoss
-from polm_bench.stages.edit_neurons import Ensemble
+from polm_bench.stages.edit_neurons import KnowledgeNeurons
 from polm_bench.stages.facts import PickFacts, read_facts
 from polm_bench.stages.merge import finish
 
@@ -87,7 +87,7 @@ class EditByTraining(Stage):
     seed: int
     bound: float | None = None  # largest change of a weight
     hold: Hold | None = None
-    ensemble: Ensemble | None = None  # the part of the place's weights that is trained
+    ensemble: KnowledgeNeurons | None = None  # the part of the place's weights that is trained
     slots: PositiveInt | None = None  # put beside the MLP of the place's layer
 
     def run(self, job: Any) -> None:

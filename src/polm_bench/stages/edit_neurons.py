@@ -20,7 +20,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, config=FORBID)
-class Ensemble:
+class KnowledgeNeurons:
     """The weights with the highest attribution for the new answers' tokens; an edit moves only these, in all layers together.
 
     Li et al. 2024, Knowledge Neuronal Ensemble (arXiv:2412.20637), abstract: a gradient attribution score for each parameter of each layer. The score is
