@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from polm_bench.report.plot import STYLE
+from polm_bench.report.plot import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from polm_bench.report.forecast import Looked
 
@@ -21,20 +21,13 @@ COLOURED = 9  # kinds with a colour of their own: those that took most; the othe
 
 def svg(looks: Sequence[Looked]) -> str:
     """The panels as SVG text; equal looks give equal text."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     from polm_bench.report.forecast import MEMORY, SECONDS
 
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        figure = Figure(figsize=(2 * PANEL[0], PANEL[1]), layout="constrained")
-        FigureCanvasSVG(figure)
+    def fill(figure: Figure) -> None:
         _panel(figure.add_subplot(1, 2, 1), looks, SECONDS, "seconds", 1.0)
         _panel(figure.add_subplot(1, 2, 2), looks, MEMORY, "peak memory, GB", 1e9)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+
+    return drawn((2 * PANEL[0], PANEL[1]), fill)
 
 
 def _panel(axes: Axes, looks: Sequence[Looked], figure: tuple[str, str, str], unit: str, size: float) -> None:

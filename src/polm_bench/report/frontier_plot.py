@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from polm_bench.report.plot import STYLE
+from polm_bench.report.plot import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from polm_bench.report.frontier import Point
 
@@ -22,18 +22,13 @@ Curve = list[dict[str, float]]
 
 def svg(points: Sequence[Point]) -> str:
     """The panels as SVG text; equal points give equal text. Panels without anything to show are left out."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     panels: list[Callable[[Axes, Sequence[Point]], None]] = [_frontier, _length, _repetition]
     panels += [_proxy, _gold] if any(True for _ in _policies(points)) else []
     panels += [_likelihoods] if any(True for _ in _pairs(points)) else []
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        across = min(3, len(panels))
-        lines = -(-len(panels) // across)
-        figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * lines), layout="constrained")
-        FigureCanvasSVG(figure)
+    across = min(3, len(panels))
+    lines = -(-len(panels) // across)
+
+    def fill(figure: Figure) -> None:
         for number, draw in enumerate(panels, 1):
             draw(figure.add_subplot(lines, across, number), points)
         named = {
@@ -43,9 +38,8 @@ def svg(points: Sequence[Point]) -> str:
             figure.legend(
                 named.values(), named.keys(), loc="outside lower center", ncols=NAMES, fontsize=8, frameon=False
             )
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+
+    return drawn((PANEL[0] * across, PANEL[1] * lines), fill)
 
 
 def _look(points: Sequence[Point]) -> dict[str, dict[str, Any]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polm_bench.report import words
 from polm_bench.report.parts import Block, Column, Row, Table
-from polm_bench.report.plot import STYLE
+from polm_bench.report.plot import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CELL = (0.92, 0.21)  # inches
 NAMES = 2.5  # inches for the methods' names
@@ -31,23 +31,17 @@ def drawable(table: Table) -> bool:
 
 def svg(table: Table) -> str:
     """The grid as SVG text; equal tables give equal text. Scores that only some methods have are left to the table."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     blocks = [block for block in table.blocks if _gains(block)]
     heights = [HEADS + CELL[1] * len(_lines(block)) for block in blocks]
     width = max(len(block.parted()[0]) for block in blocks)
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        figure = Figure(figsize=(NAMES + CELL[0] * width, sum(heights)), layout="constrained")
-        FigureCanvasSVG(figure)
+
+    def fill(figure: Figure) -> None:
         grid = figure.add_gridspec(len(blocks), 1, height_ratios=heights)
         for number, block in enumerate(blocks):
             _draw(figure.add_subplot(grid[number, 0]), block, named=len(table.blocks) > 1)
         figure.supxlabel(KEY, fontsize=7.5)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+
+    return drawn((NAMES + CELL[0] * width, sum(heights)), fill)
 
 
 def _gains(block: Block) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from polm_bench.report import words
@@ -41,18 +41,28 @@ Points = list[tuple[float, Row]]  # a row and its cost
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 
 
-def svg(table: Table) -> str:
-    """The plot as SVG text; equal tables give equal text. Scores that only some methods have are left to the table."""
+def drawn(size: tuple[float, float], draw: Callable[[Figure], None]) -> str:
+    """SVG text of a figure so many inches wide and high; equal drawings give equal text."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def svg(table: Table) -> str:
+    """The plot as SVG text; equal tables give equal text. Scores that only some methods have are left to the table."""
     panels = [(block, column) for block in table.blocks for column in block.parted()[0]]
     across, lines = min(ACROSS, max(1, len(panels))), max(1, math.ceil(len(panels) / ACROSS))
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
-        figure = Figure(figsize=(4.2 * across, 3.2 * lines), layout="constrained")
-        FigureCanvasSVG(figure)
-        drawn = [
+
+    def fill(figure: Figure) -> None:
+        filled = [
             (axes, column, _draw_points(axes, table, block, column))
             for number, (block, column) in enumerate(panels, 1)
             for axes in [figure.add_subplot(lines, across, number)]
@@ -60,11 +70,10 @@ def svg(table: Table) -> str:
         _draw_legend(figure, table)
         figure.draw_without_rendering()  # gives the panels their places, which names depend on
         figure.set_layout_engine("none")
-        for axes, column, points in drawn:
+        for axes, column, points in filled:
             _name_points(axes, points, column)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+
+    return drawn((4.2 * across, 3.2 * lines), fill)
 
 
 def draw(axes: Axes, table: Table, block: Block, column: Column) -> None:
