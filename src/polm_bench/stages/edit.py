@@ -16,7 +16,7 @@ from polm_bench.errors import BadModel
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import EditLoss
 from polm_bench.stages.edit_neurons import KnowledgeNeurons
-from polm_bench.stages.facts import PickFacts, read_facts
+from polm_bench.stages.facts import PickFacts, answer_rows, read_facts
 from polm_bench.stages.merge import finish
 
 if TYPE_CHECKING:
@@ -205,14 +205,12 @@ class Batches:
         held: list[Any],
         device: torch.device,
     ) -> None:
-        from polm_bench.stages.sft import completion_rows, packed_rows
+        from polm_bench.stages.sft import packed_rows
         from polm_bench.trainers.base import PadRight
 
         self.device, self.size, self.collate = device, spend.batch, PadRight(tokenizer.pad_token_id)
         self.rows = {
-            side: completion_rows(
-                tokenizer, [{"prompt": row["prompt"], "completion": row[side]} for row in facts], spend.max_length
-            )
+            side: answer_rows(tokenizer, facts, side, spend.max_length)
             for side in (("new", "old") if held else ("new",))
         }
         if held:

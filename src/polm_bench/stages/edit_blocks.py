@@ -11,7 +11,7 @@ from polm_bench.budget import Spend
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.blocks import Blocks
 from polm_bench.stages.edit_memory import arrange
-from polm_bench.stages.facts import PickFacts, read_facts
+from polm_bench.stages.facts import PickFacts, answer_rows, read_facts
 from polm_bench.stages.merge import finish
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class EditBlocks(Stage):
         from polm_bench.objectives.editing import Likelihood
         from polm_bench.probes.flops import count_flops
         from polm_bench.stages.edit import answer_loss
-        from polm_bench.stages.sft import completion_rows
         from polm_bench.trainers.base import PadRight
         from polm_bench.trainers.purse import Purse
 
@@ -57,8 +56,7 @@ class EditBlocks(Stage):
         folder = job.path(self.init)
         model, tokenizer = load_model(folder, "float32", job.device), load_tokenizer(folder)
         model.requires_grad_(False)
-        told = [{"prompt": row["prompt"], "completion": row["new"]} for row in read_facts(job.path(self.facts))]
-        rows = completion_rows(tokenizer, told, self.spend.max_length)
+        rows = answer_rows(tokenizer, read_facts(job.path(self.facts)), "new", self.spend.max_length)
         lengths, flops = [len(row["input_ids"]) for row in rows], count_flops(model)
         job.ledger.add(tokens_scored=sum(lengths), flops=sum(map(flops.score, lengths)))  # for the keys
         structure = self._placed(model, rows)

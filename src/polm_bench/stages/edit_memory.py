@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from polm_bench.budget import Spend
 from polm_bench.graph import FORBID, Stage
 from polm_bench.models.codebook import Codebook
-from polm_bench.stages.facts import PickFacts, read_facts
+from polm_bench.stages.facts import PickFacts, answer_rows, read_facts
 from polm_bench.stages.merge import finish
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class EditMemory(Stage):
         from polm_bench.models.load import load_model, load_tokenizer
         from polm_bench.models.structure import write_structure
         from polm_bench.probes.flops import count_flops
-        from polm_bench.stages.sft import completion_rows
         from polm_bench.trainers.base import PadRight
         from polm_bench.trainers.purse import Purse
 
@@ -56,8 +55,7 @@ class EditMemory(Stage):
         folder = job.path(self.init)
         model, tokenizer = load_model(folder, "float32", job.device), load_tokenizer(folder)
         model.requires_grad_(False)
-        told = [{"prompt": row["prompt"], "completion": row["new"]} for row in read_facts(job.path(self.facts))]
-        rows = completion_rows(tokenizer, told, self.spend.max_length)
+        rows = answer_rows(tokenizer, read_facts(job.path(self.facts)), "new", self.spend.max_length)
         path = f"model.layers.{int(self.depth * model.config.num_hidden_layers)}.mlp.down_proj"
         keys = prompt_ends(model, path, rows)
         ends, flops = [row["labels"].count(-100) for row in rows], count_flops(model)

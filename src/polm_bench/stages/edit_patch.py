@@ -12,7 +12,7 @@ from polm_bench.data.source import Rows
 from polm_bench.errors import BadModel
 from polm_bench.graph import FORBID, Stage
 from polm_bench.objectives.editing import PatchLoss
-from polm_bench.stages.facts import PickFacts, read_facts
+from polm_bench.stages.facts import PickFacts, answer_rows, read_facts
 from polm_bench.stages.merge import finish
 
 if TYPE_CHECKING:
@@ -94,12 +94,11 @@ class EditPatches(Stage):
         folder = job.path(self.init)
         model, tokenizer = load_model(folder, "float32", job.device), load_tokenizer(folder)
         model.requires_grad_(False)
-        told = [{"prompt": row["prompt"], "completion": row["new"]} for row in read_facts(job.path(self.facts))]
         length, flops = self.spend.max_length, count_flops(model)
         known = completion_rows(tokenizer, self.memory.read(job, "train"), length)
         lengths = [len(row["input_ids"]) for row in known]
         payable = schedule(lengths, lengths, self.spend, self.seed, self.spend.batch).rows()[: self.memory_rows]
-        facts = completion_rows(tokenizer, told, length)
+        facts = answer_rows(tokenizer, read_facts(job.path(self.facts)), "new", length)
         seen = [known[row] for row in payable]
         memory = torch.cat([answer(model, row).queries for row in seen])
         purse, patches, done = Purse(self.spend, flops), none(model), 0

@@ -147,3 +147,12 @@ def read_facts(folder: Path) -> list[Row]:
     """What `PickFacts` wrote."""
     rows: list[Row] = json.loads((folder / FACTS).read_text())
     return rows
+
+
+def answer_rows(
+    tokenizer: PreTrainedTokenizerBase, facts: list[Row], side: str, max_length: int
+) -> list[dict[str, list[int]]]:
+    """Tokens and labels of each fact's question with its `new` or `old` answer."""
+    from polm_bench.stages.sft import completion_rows
+
+    return completion_rows(tokenizer, [{"prompt": row["prompt"], "completion": row[side]} for row in facts], max_length)
