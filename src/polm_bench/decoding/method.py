@@ -59,6 +59,11 @@ def said(chat: list[Message], answer: str, reply: str) -> list[Message]:
     return [*chat, {"role": "assistant", "content": answer}, {"role": "user", "content": reply}]
 
 
+def reworded(chat: list[Message], content: str) -> list[Message]:
+    """The dialogue with other words in its last turn."""
+    return [*chat[:-1], {**chat[-1], "content": content}]
+
+
 def final(pattern: str, answer: str) -> str | None:
     """What the first group of `pattern` finds last in an answer, without the commas in numbers; None where it finds nothing."""
     found = re.findall(pattern, answer)

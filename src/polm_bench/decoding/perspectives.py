@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from polm_bench.decoding.method import Method, Question, Way, final
+from polm_bench.decoding.method import Method, Question, Way, final, reworded
 from polm_bench.decoding.prompting import lines
 from polm_bench.graph import FORBID
 
@@ -97,5 +97,4 @@ class Contrasting(Way):
 
 def asked(question: Question, template: str, **told: str) -> list[Message]:
     """The dialogue with its last turn in a template."""
-    *before, last = question.chat
-    return [*before, {**last, "content": template.format(question=last["content"], **told)}]
+    return reworded(question.chat, template.format(question=question.chat[-1]["content"], **told))

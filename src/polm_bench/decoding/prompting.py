@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from polm_bench.data.roles import Row
 from polm_bench.data.source import Rows
-from polm_bench.decoding.method import Method, Question, Way, final, reasoned
+from polm_bench.decoding.method import Method, Question, Way, final, reasoned, reworded
 from polm_bench.graph import FORBID
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def worked(answer: str, pattern: str) -> bool:
 
 def with_text(chat: list[Message], text: str) -> list[Message]:
     """The dialogue with a text added to its last turn."""
-    return [*chat[:-1], {**chat[-1], "content": f"{chat[-1]['content']}\n{text}"}]
+    return reworded(chat, f"{chat[-1]['content']}\n{text}")
 
 
 def lines(text: str, most: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from polm_bench.decoding.method import Method, Question, Way, said
+from polm_bench.decoding.method import Method, Question, Way, reworded, said
 from polm_bench.decoding.prompting import lines
 from polm_bench.graph import FORBID
 
@@ -175,7 +175,7 @@ class Reflecting(Way):
                 notes[i] = [*notes[i], note.strip()][-how.memory :]
                 chat = questions[i].chat
                 text = how.remember.format(notes="\n".join(notes[i]), question=chat[-1]["content"])
-                retries.append([*chat[:-1], {**chat[-1], "content": text}])
+                retries.append(reworded(chat, text))
             for i, text in zip(failed, lm.likeliest(retries, questions[0]), strict=True):
                 found[i] = text
         return found
@@ -216,7 +216,7 @@ class Verifying(Way):
         for i, pairs in seen.items():
             chat = questions[i].chat
             text = how.revise.format(question=chat[-1]["content"], draft=found[i].strip(), checks="\n".join(pairs))
-            asked.append([*chat[:-1], {**chat[-1], "content": text}])
+            asked.append(reworded(chat, text))
         for i, text in zip(seen, lm.likeliest(asked, questions[0]), strict=True):
             found[i] = text
         return found

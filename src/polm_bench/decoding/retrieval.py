@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from polm_bench.decoding.method import Method, Question, Way
+from polm_bench.decoding.method import Method, Question, Way, reworded
 from polm_bench.graph import FORBID, Stage
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Shelf:
             return chat
         text = "\n".join(passage.text for passage in reversed(found))
         asked = self.template.format(passages=text, question=chat[-1]["content"])
-        return [*chat[:-1], {**chat[-1], "content": asked}]
+        return reworded(chat, asked)
 
 
 class Reading(Way):
