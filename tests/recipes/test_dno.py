@@ -1,4 +1,4 @@
-"""The graph of DNO's practical algorithm."""
+"""Graphs of preference optimisation in rounds: DNO's practical algorithm, and SPIN."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from polm_bench.data.part import SampledRows
 from polm_bench.stages.pairs import TrainPairs
 
 
-def rounds() -> list[TrainPairs]:
-    """The trainings of DNO's rounds, the first one first."""
-    model = plan(["+recipe=dno"]).graph.model
+def rounds(recipe: str = "dno") -> list[TrainPairs]:
+    """The trainings of a recipe's rounds, the first one first."""
+    model = plan([f"+recipe={recipe}"]).graph.model
     found = []
     while isinstance(model, TrainPairs):
         found.insert(0, model)
@@ -34,6 +34,12 @@ def test_pairs_of_earlier_rounds_come_again_in_falling_shares():
     assert isinstance(first, DerivedRows)
     assert [(part.whole, part.share) for part in second.parts[1:]] == [(first, 0.3)]
     assert [(part.whole, part.share) for part in third.parts[1:]] == [(second.parts[0], 0.3), (first, 0.15)]
+
+
+def test_spin_trains_on_all_pairs_of_the_last_round_again():
+    first, second = (one.data for one in rounds("spin"))
+    assert isinstance(first, DerivedRows)
+    assert [(part.whole, part.share) for part in second.parts[1:]] == [(first, 1.0)]
 
 
 def test_the_rounds_share_the_budget():
